@@ -1,0 +1,575 @@
+//! Cron: the job as it travels, params, results and events. Facts of 2026.3.13 with the
+//! later version's additions where clawgate serves them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::shape::{COUNT, Field, NON_EMPTY, Shape, optional, required};
+
+const AT: &[Field] = &[
+    required("kind", Shape::Const("at")),
+    required("at", NON_EMPTY),
+];
+const EVERY: &[Field] = &[
+    required("kind", Shape::Const("every")),
+    required(
+        "everyMs",
+        Shape::Int {
+            min: 1,
+            max: MS_MAX,
+        },
+    ),
+    optional("anchorMs", COUNT),
+];
+const CRON: &[Field] = &[
+    required("kind", Shape::Const("cron")),
+    required("expr", NON_EMPTY),
+    optional("tz", Shape::Text),
+    optional(
+        "staggerMs",
+        Shape::Int {
+            min: 0,
+            max: MS_MAX,
+        },
+    ),
+];
+/// The schedule union.
+pub const SCHEDULE: Shape =
+    Shape::AnyOf(&[Shape::Object(AT), Shape::Object(EVERY), Shape::Object(CRON)]);
+/// Times and spans in milliseconds stay within what JavaScript's dates can say.
+const MS_MAX: i64 = 8_640_000_000_000_000;
+
+macro_rules! agent_turn {
+    ($message:expr) => {
+        &[
+            required("kind", Shape::Const("agentTurn")),
+            $message,
+            optional("model", Shape::Text),
+            optional(
+                "fallbacks",
+                Shape::List {
+                    of: &Shape::Text,
+                    min: 0,
+                    max: 0,
+                },
+            ),
+            optional("thinking", Shape::Text),
+            optional("timeoutSeconds", COUNT),
+            optional("allowUnsafeExternalContent", Shape::Bool),
+            optional("lightContext", Shape::Bool),
+            optional("deliver", Shape::Bool),
+            optional("channel", Shape::Text),
+            optional("to", Shape::Text),
+            optional("bestEffortDeliver", Shape::Bool),
+        ]
+    };
+}
+const SYSTEM_EVENT: &[Field] = &[
+    required("kind", Shape::Const("systemEvent")),
+    required("text", NON_EMPTY),
+];
+const SYSTEM_EVENT_PATCH: &[Field] = &[
+    required("kind", Shape::Const("systemEvent")),
+    optional("text", NON_EMPTY),
+];
+const AGENT_TURN: &[Field] = agent_turn!(required("message", NON_EMPTY));
+const AGENT_TURN_PATCH: &[Field] = agent_turn!(optional("message", NON_EMPTY));
+const PAYLOAD: Shape = Shape::AnyOf(&[Shape::Object(SYSTEM_EVENT), Shape::Object(AGENT_TURN)]);
+const PAYLOAD_PATCH: Shape = Shape::AnyOf(&[
+    Shape::Object(SYSTEM_EVENT_PATCH),
+    Shape::Object(AGENT_TURN_PATCH),
+]);
+
+const FAILURE_DESTINATION: Shape = Shape::Object(&[
+    optional("channel", NON_EMPTY),
+    optional("to", Shape::Text),
+    optional("accountId", NON_EMPTY),
+    optional("mode", Shape::OneOf(&["announce", "webhook"])),
+]);
+macro_rules! delivery {
+    ($mode:expr, $to:expr) => {
+        &[
+            $mode,
+            optional("channel", NON_EMPTY),
+            optional("accountId", NON_EMPTY),
+            optional("bestEffort", Shape::Bool),
+            optional("failureDestination", FAILURE_DESTINATION),
+            $to,
+        ]
+    };
+}
+const DELIVERY: Shape = Shape::AnyOf(&[
+    Shape::Object(delivery!(
+        required("mode", Shape::Const("none")),
+        optional("to", Shape::Text)
+    )),
+    Shape::Object(delivery!(
+        required("mode", Shape::Const("announce")),
+        optional("to", Shape::Text)
+    )),
+    Shape::Object(delivery!(
+        required("mode", Shape::Const("webhook")),
+        required("to", NON_EMPTY)
+    )),
+]);
+const DELIVERY_PATCH: Shape = Shape::Object(delivery!(
+    optional("mode", Shape::OneOf(&["none", "announce", "webhook"])),
+    optional("to", Shape::Text)
+));
+const FAILURE_ALERT: Shape = Shape::AnyOf(&[
+    Shape::False,
+    Shape::Object(&[
+        optional(
+            "after",
+            Shape::Int {
+                min: 1,
+                max: 1_000_000,
+            },
+        ),
+        optional("channel", NON_EMPTY),
+        optional("to", Shape::Text),
+        optional(
+            "cooldownMs",
+            Shape::Int {
+                min: 0,
+                max: MS_MAX,
+            },
+        ),
+        optional("mode", Shape::OneOf(&["announce", "webhook"])),
+        optional("accountId", NON_EMPTY),
+    ]),
+]);
+const NULLABLE: Shape = Shape::AnyOf(&[NON_EMPTY, Shape::Null]);
+const SESSION_TARGET: Shape = Shape::OneOf(&["main", "isolated"]);
+const WAKE_MODE: Shape = Shape::OneOf(&["next-heartbeat", "now"]);
+
+/// Params of `cron.add`, after normalisation.
+pub const ADD: Shape = Shape::Object(&[
+    required("name", NON_EMPTY),
+    optional("agentId", NULLABLE),
+    optional("sessionKey", NULLABLE),
+    optional("description", Shape::Text),
+    optional("enabled", Shape::Bool),
+    optional("deleteAfterRun", Shape::Bool),
+    required("schedule", SCHEDULE),
+    required("sessionTarget", SESSION_TARGET),
+    optional("wakeMode", WAKE_MODE),
+    required("payload", PAYLOAD),
+    optional("delivery", DELIVERY),
+    optional("failureAlert", FAILURE_ALERT),
+]);
+const PATCH: Shape = Shape::Object(&[
+    optional("name", NON_EMPTY),
+    optional("agentId", NULLABLE),
+    optional("sessionKey", NULLABLE),
+    optional("description", Shape::Text),
+    optional("enabled", Shape::Bool),
+    optional("deleteAfterRun", Shape::Bool),
+    optional("schedule", SCHEDULE),
+    optional("sessionTarget", SESSION_TARGET),
+    optional("wakeMode", WAKE_MODE),
+    optional("payload", PAYLOAD_PATCH),
+    optional("delivery", DELIVERY_PATCH),
+    optional("failureAlert", FAILURE_ALERT),
+    optional("state", Shape::MapOf(&Shape::Any)),
+]);
+/// Params of `cron.update`, after normalisation.
+pub const UPDATE: Shape = Shape::AnyOf(&[
+    Shape::Object(&[required("id", NON_EMPTY), required("patch", PATCH)]),
+    Shape::Object(&[required("jobId", NON_EMPTY), required("patch", PATCH)]),
+]);
+/// `{id}` or `{jobId}`.
+pub const ID_OR_JOB_ID: Shape = Shape::AnyOf(&[
+    Shape::Object(&[required("id", NON_EMPTY)]),
+    Shape::Object(&[required("jobId", NON_EMPTY)]),
+]);
+const MODE: Shape = Shape::OneOf(&["due", "force"]);
+/// Params of `cron.run`.
+pub const RUN: Shape = Shape::AnyOf(&[
+    Shape::Object(&[required("id", NON_EMPTY), optional("mode", MODE)]),
+    Shape::Object(&[required("jobId", NON_EMPTY), optional("mode", MODE)]),
+]);
+/// Params of `cron.list`.
+pub const LIST: &[Field] = &[
+    optional("includeDisabled", Shape::Bool),
+    optional("limit", Shape::Int { min: 1, max: 200 }),
+    optional("offset", COUNT),
+    optional("query", Shape::Text),
+    optional("enabled", Shape::OneOf(&["all", "enabled", "disabled"])),
+    optional(
+        "sortBy",
+        Shape::OneOf(&["nextRunAtMs", "updatedAtMs", "name"]),
+    ),
+    optional("sortDir", Shape::OneOf(&["asc", "desc"])),
+];
+const STATUS: Shape = Shape::OneOf(&["ok", "error", "skipped"]);
+const DELIVERY_STATUSES: &[&str] = &["delivered", "not-delivered", "unknown", "not-requested"];
+const DELIVERY_STATUS: Shape = Shape::OneOf(DELIVERY_STATUSES);
+/// Params of `cron.runs`.
+pub const RUNS: &[Field] = &[
+    optional("scope", Shape::OneOf(&["job", "all"])),
+    optional("id", Shape::FileSafe),
+    optional("jobId", Shape::FileSafe),
+    optional("runId", NON_EMPTY),
+    optional("limit", Shape::Int { min: 1, max: 200 }),
+    optional("offset", COUNT),
+    optional(
+        "statuses",
+        Shape::List {
+            of: &STATUS,
+            min: 1,
+            max: 3,
+        },
+    ),
+    optional("status", Shape::OneOf(&["all", "ok", "error", "skipped"])),
+    optional(
+        "deliveryStatuses",
+        Shape::List {
+            of: &DELIVERY_STATUS,
+            min: 1,
+            max: 4,
+        },
+    ),
+    optional("deliveryStatus", DELIVERY_STATUS),
+    optional("query", Shape::Text),
+    optional("sortDir", Shape::OneOf(&["asc", "desc"])),
+];
+
+/// A job as it travels. Key order is the wire's; absent members are left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// uuid v4.
+    pub id: String,
+    /// Agent, when named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Session hint, when named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
+    /// Never blank.
+    pub name: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whether it is scheduled.
+    pub enabled: bool,
+    /// Whether a good run of a one-shot removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_after_run: Option<bool>,
+    /// Milliseconds.
+    pub created_at_ms: i64,
+    /// Milliseconds; moves with each run's end, too.
+    pub updated_at_ms: i64,
+    /// When.
+    pub schedule: Schedule,
+    /// `main` or `isolated`.
+    pub session_target: String,
+    /// `now` or `next-heartbeat`.
+    pub wake_mode: String,
+    /// What.
+    pub payload: Payload,
+    /// Where the result goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Value>,
+    /// When failures are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_alert: Option<Value>,
+    /// What happened.
+    #[serde(default)]
+    pub state: JobState,
+}
+
+/// When a job runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Schedule {
+    /// Once.
+    At {
+        /// `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+        at: String,
+    },
+    /// At a fixed interval from an anchor.
+    #[serde(rename_all = "camelCase")]
+    Every {
+        /// Interval, milliseconds.
+        every_ms: i64,
+        /// Anchor, milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        anchor_ms: Option<i64>,
+    },
+    /// By a cron expression.
+    #[serde(rename_all = "camelCase")]
+    Cron {
+        /// 5, 6 or 7 fields, or a nickname.
+        expr: String,
+        /// Zone as given; the resolved one is in `state.timeZone`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tz: Option<String>,
+        /// Window over which jobs of the same minute are spread, milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stagger_ms: Option<i64>,
+    },
+}
+
+/// What a job does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Payload {
+    /// Queues a text for the main session.
+    SystemEvent {
+        /// The text.
+        text: String,
+    },
+    /// Runs one agent turn.
+    #[serde(rename_all = "camelCase")]
+    AgentTurn {
+        /// The prompt.
+        message: String,
+        /// provider/model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Further models.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fallbacks: Option<Vec<String>>,
+        /// Thinking level.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thinking: Option<String>,
+        /// 0 for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<u64>,
+        /// Original's switch, kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        allow_unsafe_external_content: Option<bool>,
+        /// No workspace files in the prompt.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        light_context: Option<bool>,
+    },
+}
+
+/// What happened to a job. Key order is the original's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobState {
+    /// Next due slot, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_run_at_ms: Option<i64>,
+    /// Start of the run that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_at_ms: Option<i64>,
+    /// Start of the last run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_at_ms: Option<i64>,
+    /// `ok`, `error` or `skipped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_status: Option<String>,
+    /// Alias of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<String>,
+    /// Length of the last run, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_duration_ms: Option<i64>,
+    /// Text of the last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Class of the last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error_reason: Option<String>,
+    /// Failures in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consecutive_errors: Option<u32>,
+    /// Delivery of the last run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delivery_status: Option<String>,
+    /// Why the job was disabled without being asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_disabled: Option<Value>,
+    /// The zone in which a cron expression is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// Result of `cron.list`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobPage {
+    /// The page.
+    pub jobs: Vec<Job>,
+    /// Jobs that match.
+    pub total: u64,
+    /// Where the page begins.
+    pub offset: u64,
+    /// Its greatest length.
+    pub limit: u64,
+    /// Whether there are more.
+    pub has_more: bool,
+    /// Where the next page begins.
+    pub next_offset: Option<u64>,
+}
+
+/// One finished run in the history. Key order is the original's, `runId` and `queuedMs` are ours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunEntry {
+    /// When it ended, milliseconds.
+    pub ts: i64,
+    /// Which job.
+    pub job_id: String,
+    /// Always `finished`.
+    pub action: String,
+    /// `ok`, `error` or `skipped`.
+    pub status: String,
+    /// Why it failed or was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Start, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at_ms: Option<i64>,
+    /// Length, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<i64>,
+    /// Next due slot after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_run_at_ms: Option<i64>,
+    /// Outcome of the delivery, apart from the run's.
+    pub delivery_status: String,
+    /// Id of the run, the one that `cron.run` returned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The slot it was due at, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot_ms: Option<i64>,
+    /// `ran`, `skipped`, `missed` or `interrupted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// How long it waited for capacity, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<i64>,
+    /// Name of the job, when the history of all jobs is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+}
+
+/// Result of `cron.runs`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunPage {
+    /// The page.
+    pub entries: Vec<RunEntry>,
+    /// Entries that match.
+    pub total: u64,
+    /// Where the page begins.
+    pub offset: u64,
+    /// Its greatest length.
+    pub limit: u64,
+    /// Whether there are more.
+    pub has_more: bool,
+    /// Where the next page begins.
+    pub next_offset: Option<u64>,
+}
+
+/// Result of `cron.status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// Whether the scheduler runs jobs.
+    pub enabled: bool,
+    /// Where the jobs are kept.
+    pub store_path: String,
+    /// How many jobs there are.
+    pub jobs: u64,
+    /// When the next one is due, milliseconds.
+    pub next_wake_at_ms: Option<i64>,
+}
+
+/// Params of `cron.list`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListParams {
+    /// Disabled ones too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include_disabled: Option<bool>,
+    /// 1 to 200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Where to begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Matches name, description and agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// `all`, `enabled`, `disabled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<String>,
+    /// `nextRunAtMs`, `updatedAtMs`, `name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sort_by: Option<String>,
+    /// `asc`, `desc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sort_dir: Option<String>,
+}
+
+/// Params of `cron.run`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunParams {
+    /// The job.
+    #[serde(alias = "jobId")]
+    pub id: String,
+    /// `due` or `force` (default).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// Params of `cron.remove`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct IdParams {
+    /// The job.
+    #[serde(alias = "jobId")]
+    pub id: String,
+}
+
+/// Params of `cron.runs`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunsParams {
+    /// `job` or `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Alias of `id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// One run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// 1 to 200, 50 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Where to begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Any of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statuses: Option<Vec<String>>,
+    /// This one, or `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Any of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_statuses: Option<Vec<String>>,
+    /// This one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_status: Option<String>,
+    /// Matches summary, error and job name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// `desc` (default) or `asc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sort_dir: Option<String>,
+}

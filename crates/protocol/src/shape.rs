@@ -52,18 +52,18 @@ pub enum Shape {
     /// A list of values of one shape with a least and a greatest length (0 = no bound above).
     List {
         /// What each item is.
-        of: &'static Shape,
+        of: &'static Self,
         /// Least number of items.
         min: usize,
         /// Greatest number of items, 0 for none.
         max: usize,
     },
     /// An object with any keys and values of one shape.
-    MapOf(&'static Shape),
+    MapOf(&'static Self),
     /// An object with these fields and no others.
     Object(&'static [Field]),
     /// One of these shapes.
-    AnyOf(&'static [Shape]),
+    AnyOf(&'static [Self]),
 }
 
 /// A string of at least one character.

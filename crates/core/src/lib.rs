@@ -1,0 +1,20 @@
+//! Decisions without IO.
+//!
+//! Authorization, device proofs, pairing, the lockout of failed attempts, and cron. Time is
+//! an argument, randomness is an argument, nothing here reads a clock, a file or a socket,
+//! and nothing knows JSON. Every function is total: it has an answer for every input.
+//!
+//! **Invariant:** [`authz::grant`] is the only place where scopes are computed.
+
+pub mod authz;
+pub mod cron;
+pub mod lockout;
+pub mod origin;
+pub mod pairing;
+pub mod peer;
+pub mod proof;
+
+pub use clawgate_protocol::{
+    Access, ConnId, DeviceId, Dialect, ErrorCode, JobId, Method, PairingRequestId, Role, RunId, Scope,
+    ScopeSet,
+};

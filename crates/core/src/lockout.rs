@@ -1,0 +1,271 @@
+//! The lockout of failed attempts.
+//!
+//! An attempt is reserved *before* the secret is compared, so that a thousand parallel guesses
+//! count as a thousand and not as none. A success gives the reservation back and clears the
+//! key; a failure keeps it. Memory is bounded: when the table is full the least recently used
+//! key that is not locked makes room, and if all are locked the new key is refused.
+
+use std::collections::HashMap;
+
+/// What is being guessed. Each purpose counts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Token or password.
+    SharedSecret,
+    /// Device tokens.
+    DeviceToken,
+    /// API tokens.
+    ApiToken,
+    /// Local proofs.
+    LocalProof,
+    /// HTTP hooks.
+    Hook,
+}
+
+/// Who guesses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A program at an address.
+    Address(String),
+    /// A page, by its origin. Browsers are never exempt, loopback or not.
+    Origin(String),
+    /// A program on this machine.
+    Loopback,
+}
+
+/// Limits. `gateway.auth.rateLimit` sets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Failures within the window that lock.
+    pub attempts_max: u32,
+    /// Length of the window, milliseconds.
+    pub window_ms: i64,
+    /// How long a lock lasts, milliseconds.
+    pub lock_ms: i64,
+    /// Whether programs on this machine are slowed instead of locked.
+    pub exempt_loopback: bool,
+    /// Keys remembered at most.
+    pub keys_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attempts_max: 10,
+            window_ms: 60_000,
+            lock_ms: 300_000,
+            exempt_loopback: true,
+            keys_max: 4_096,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// Times of the failures and reservations inside the window, oldest first.
+    attempts: Vec<i64>,
+    locked_until_ms: Option<i64>,
+    used_at_ms: i64,
+}
+
+/// A reserved attempt. Hand it back with [`Lockout::succeeded`]; dropping it counts a failure.
+#[derive(Debug)]
+#[must_use = "an attempt that is not settled counts as failed"]
+pub struct Attempt {
+    key: (Purpose, Source),
+    /// How long to wait before answering a failure, milliseconds.
+    pub delay_ms: u64,
+}
+
+/// The lockout's state.
+#[derive(Debug, Default)]
+pub struct Lockout {
+    limits: Limits,
+    entries: HashMap<(Purpose, Source), Entry>,
+}
+
+impl Lockout {
+    /// Nothing failed yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: HashMap::new(),
+        }
+    }
+
+    /// Reserves an attempt.
+    ///
+    /// # Errors
+    /// Milliseconds until the next attempt is looked at.
+    pub fn reserve(&mut self, purpose: Purpose, source: Source, now_ms: i64) -> Result<Attempt, u64> {
+        let limits = self.limits;
+        let key = (purpose, source);
+        if !self.entries.contains_key(&key) && self.entries.len() >= limits.keys_max {
+            self.make_room(now_ms)?;
+        }
+        let slowed = limits.exempt_loopback && key.1 == Source::Loopback;
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.used_at_ms = now_ms;
+        if let Some(until) = entry.locked_until_ms {
+            if now_ms < until && until - now_ms <= limits.lock_ms {
+                return Err(u64::try_from(until - now_ms).unwrap_or_default());
+            }
+            *entry = Entry {
+                used_at_ms: now_ms,
+                ..Entry::default()
+            };
+        }
+        // A clock that jumped back makes old attempts look future; they are forgotten.
+        entry
+            .attempts
+            .retain(|at| *at <= now_ms && now_ms - at < limits.window_ms);
+        if slowed {
+            let failures = u32::try_from(entry.attempts.len()).unwrap_or(u32::MAX);
+            if entry.attempts.len() < 64 {
+                entry.attempts.push(now_ms);
+            }
+            return Ok(Attempt {
+                key,
+                delay_ms: loopback_delay_ms(failures),
+            });
+        }
+        if entry.attempts.len() >= limits.attempts_max as usize {
+            entry.locked_until_ms = Some(now_ms + limits.lock_ms);
+            entry.attempts.clear();
+            return Err(u64::try_from(limits.lock_ms).unwrap_or_default());
+        }
+        entry.attempts.push(now_ms);
+        Ok(Attempt { key, delay_ms: 0 })
+    }
+
+    /// The secret was right: the key's slate is clean.
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is settled once")]
+    pub fn succeeded(&mut self, attempt: Attempt) {
+        self.entries.remove(&attempt.key);
+    }
+
+    /// The attempt was no guess at all (nothing was presented for this purpose after all).
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is settled once")]
+    pub fn withdrawn(&mut self, attempt: Attempt) {
+        if let Some(entry) = self.entries.get_mut(&attempt.key) {
+            entry.attempts.pop();
+            if entry.attempts.is_empty() && entry.locked_until_ms.is_none() {
+                self.entries.remove(&attempt.key);
+            }
+        }
+    }
+
+    /// Keys remembered now.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn make_room(&mut self, now_ms: i64) -> Result<(), u64> {
+        let window = self.limits.window_ms;
+        self.entries.retain(|_, entry| {
+            entry.locked_until_ms.is_some_and(|until| now_ms < until)
+                || entry.attempts.iter().any(|at| now_ms - at < window)
+        });
+        if self.entries.len() < self.limits.keys_max {
+            return Ok(());
+        }
+        let oldest = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.locked_until_ms.is_none())
+            .min_by_key(|(_, entry)| entry.used_at_ms)
+            .map(|(key, _)| key.clone());
+        match oldest {
+            Some(key) => {
+                self.entries.remove(&key);
+                Ok(())
+            }
+            None => Err(u64::try_from(window).unwrap_or_default()),
+        }
+    }
+}
+
+/// Programs on this machine are not locked out (a cron job with a stale token must not shut the
+/// owner out), but guessing gets slow: the first three failures are free, then 250 ms doubling to 5 s.
+fn loopback_delay_ms(failures: u32) -> u64 {
+    match failures {
+        0..=2 => 0,
+        n => (250_u64 << (n - 3).min(5)).min(5_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin() -> Source {
+        Source::Origin("http://127.0.0.1:1".to_owned())
+    }
+
+    #[test]
+    fn parallel_guesses_count_before_they_are_judged() {
+        let mut lockout = Lockout::new(Limits::default());
+        let mut open = Vec::new();
+        for _ in 0..10 {
+            open.push(lockout.reserve(Purpose::SharedSecret, origin(), 0).unwrap());
+        }
+        assert_eq!(lockout.reserve(Purpose::SharedSecret, origin(), 0).unwrap_err(), 300_000);
+    }
+
+    #[test]
+    fn a_success_clears_the_key_and_a_lock_ends() {
+        let mut lockout = Lockout::new(Limits::default());
+        for _ in 0..9 {
+            drop(lockout.reserve(Purpose::SharedSecret, origin(), 0).unwrap());
+        }
+        let good = lockout.reserve(Purpose::SharedSecret, origin(), 1).unwrap();
+        lockout.succeeded(good);
+        assert!(lockout.is_empty());
+        for _ in 0..10 {
+            drop(lockout.reserve(Purpose::SharedSecret, origin(), 2).unwrap());
+        }
+        assert!(lockout.reserve(Purpose::SharedSecret, origin(), 3).is_err());
+        assert!(lockout.reserve(Purpose::DeviceToken, origin(), 3).is_ok(), "purposes count apart");
+        assert!(lockout.reserve(Purpose::SharedSecret, origin(), 300_003).is_ok());
+    }
+
+    #[test]
+    fn loopback_programs_are_slowed_and_not_locked() {
+        let mut lockout = Lockout::new(Limits::default());
+        let delays: Vec<u64> = (0..12)
+            .map(|n| lockout.reserve(Purpose::SharedSecret, Source::Loopback, n).unwrap().delay_ms)
+            .collect();
+        assert_eq!(delays, [0, 0, 0, 250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_locks_survive_a_flood() {
+        let limits = Limits {
+            keys_max: 8,
+            ..Limits::default()
+        };
+        let mut lockout = Lockout::new(limits);
+        for _ in 0..11 {
+            let _ = lockout.reserve(Purpose::SharedSecret, origin(), 0);
+        }
+        for n in 0..1_000 {
+            let _ = lockout.reserve(Purpose::SharedSecret, Source::Address(n.to_string()), n);
+        }
+        assert!(lockout.len() <= 8);
+        assert!(lockout.reserve(Purpose::SharedSecret, origin(), 1_000).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_locks_nobody_for_ever() {
+        let mut lockout = Lockout::new(Limits::default());
+        for _ in 0..11 {
+            let _ = lockout.reserve(Purpose::SharedSecret, origin(), 1_000_000_000);
+        }
+        assert!(lockout.reserve(Purpose::SharedSecret, origin(), 0).is_ok());
+    }
+}

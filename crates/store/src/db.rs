@@ -1,0 +1,319 @@
+//! The database file, its writer thread with group commit, and its reader thread.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::mpsc as threads,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::{StoreError, migrate};
+
+/// Acts that wait for a thread at most; more block their callers' tasks, not the sockets' reader.
+const QUEUE_MAX: usize = 4_096;
+/// Acts that share one commit at most, so that the first of them is not answered late.
+const GROUP_MAX: usize = 512;
+
+/// A transaction in progress: every act is a method of it, in the file of its noun.
+#[derive(Debug)]
+pub struct Tx<'a> {
+    pub(crate) db: &'a Connection,
+}
+
+/// A snapshot to read from: every look is a method of it, in the file of its noun.
+#[derive(Debug)]
+pub struct Read<'a> {
+    pub(crate) db: &'a Connection,
+}
+
+impl Tx<'_> {
+    /// The same state, for looks that acts need.
+    pub fn read(&self) -> Read<'_> {
+        Read { db: self.db }
+    }
+}
+
+type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Runs inside the transaction; what it returns tells the outcome once the commit is known.
+type Act = Box<dyn FnOnce(&Connection) -> (bool, Done) + Send>;
+type Look = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The open database. Cheap to clone; the file closes with the last clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: threads::SyncSender<Act>,
+    reader: threads::SyncSender<Look>,
+    path: PathBuf,
+    _threads: std::sync::Arc<Threads>,
+}
+
+/// Joins the threads when the last handle goes, so that a clean stop checkpoints the log.
+#[derive(Debug, Default)]
+struct Threads(std::sync::Mutex<Vec<JoinHandle<()>>>);
+
+impl Store {
+    /// Opens the file, creating it in an existing directory, and migrates it.
+    ///
+    /// # Errors
+    /// An unreadable or foreign file is refused, never replaced.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !refuse_foreign(path)? {
+            create(path)?;
+        }
+        let mut write = connect(path)?;
+        migrate::run(&mut write)?;
+        let read = connect(path)?;
+        read.pragma_update(None, "query_only", true)
+            .map_err(StoreError::doing("opening the reader"))?;
+
+        let (writer, acts) = threads::sync_channel::<Act>(QUEUE_MAX);
+        let (reader, looks) = threads::sync_channel::<Look>(QUEUE_MAX);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .stack_size(1 << 20)
+                .spawn(run)
+                .map_err(|error| StoreError::Unusable {
+                    path: path.display().to_string(),
+                    why: format!("no thread: {error}"),
+                })
+        };
+        let handles = vec![
+            spawn("store-writer", Box::new(move || write_loop(write, &acts)))?,
+            spawn(
+                "store-reader",
+                Box::new(move || {
+                    while let Ok(look) = looks.recv() {
+                        // A look that panics drops its answer; the next one is looked at.
+                        let _ = catch_unwind(AssertUnwindSafe(|| look(&read)));
+                    }
+                }),
+            )?,
+        ];
+        Ok(Self {
+            writer,
+            reader,
+            path: path.to_owned(),
+            _threads: std::sync::Arc::new(Threads(std::sync::Mutex::new(handles))),
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs an act in a transaction. The answer comes after the commit; an act that returns an
+    /// error leaves no trace.
+    ///
+    /// # Errors
+    /// The act's own error, or the commit's.
+    pub async fn write<T, E>(
+        &self,
+        doing: &'static str,
+        act: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let act: Act = Box::new(move |db| {
+            let outcome = act(&Tx { db });
+            let keep = outcome.is_ok();
+            let done: Done = Box::new(move |committed| {
+                // Nobody waits any more when the caller was dropped; the act stands all the same.
+                let _ = answer.send(match committed {
+                    Ok(()) => outcome,
+                    Err(error) => Err(outcome.err().unwrap_or_else(|| E::from(error))),
+                });
+            });
+            (keep, done)
+        });
+        self.enqueue(act).await.map_err(E::from)?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(E::from(StoreError::Abandoned { doing })))
+    }
+
+    async fn enqueue(&self, mut act: Act) -> Result<(), StoreError> {
+        loop {
+            match self.writer.try_send(act) {
+                Ok(()) => return Ok(()),
+                Err(threads::TrySendError::Disconnected(_)) => return Err(StoreError::Closed),
+                Err(threads::TrySendError::Full(back)) => {
+                    act = back;
+                    // Full means that 4,096 acts wait for a sync: let the others go first.
+                    let (wake, woken) = oneshot::channel::<()>();
+                    self.reader
+                        .send(Box::new(move |_| drop(wake)))
+                        .map_err(|_| StoreError::Closed)?;
+                    let _ = woken.await;
+                }
+            }
+        }
+    }
+
+    /// Looks at the last committed state.
+    ///
+    /// # Errors
+    /// The look's own error.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Read<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let look: Look = Box::new(move |db| {
+            let _ = answer.send(look(&Read { db }));
+        });
+        self.reader.send(look).map_err(|_| StoreError::Closed)?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Looks at the last committed state from a thread that may wait (start-up, tests).
+    ///
+    /// # Errors
+    /// The look's own error.
+    pub fn read_blocking<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Read<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = threads::sync_channel(1);
+        let look: Look = Box::new(move |db| {
+            let _ = answer.send(look(&Read { db }));
+        });
+        self.reader.send(look).map_err(|_| StoreError::Closed)?;
+        answered.recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // The senders are gone by now, so the threads are on their way out. The last handle may be
+        // dropped by one of them; that one is left to end by itself.
+        if let Ok(handles) = self.0.get_mut() {
+            for handle in handles.drain(..) {
+                if handle.thread().id() != std::thread::current().id() {
+                    let _ = handle.join();
+                }
+            }
+        }
+    }
+}
+
+/// Whether there is a database. A file that was cut to nothing, or that is no file, is refused:
+/// starting empty over somebody's data would lose it without a word.
+fn refuse_foreign(path: &Path) -> Result<bool, StoreError> {
+    let unusable = |why: &str| StoreError::Unusable {
+        path: path.display().to_string(),
+        why: why.to_owned(),
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(unusable(&error.to_string())),
+        Ok(meta) if !meta.is_file() => Err(unusable("it is not a file")),
+        Ok(meta) if meta.len() == 0 => Err(unusable(
+            "it is empty; restore a backup, or remove it if nothing was ever in it",
+        )),
+        Ok(_) => Ok(true),
+    }
+}
+
+/// A new database is made beside its place and moved there when it is whole, so that an empty
+/// file in its place always means damage and never a start that was cut short.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let unusable = |why: std::io::Error| StoreError::Unusable {
+        path: path.display().to_string(),
+        why: why.to_string(),
+    };
+    let draft = path.with_extension("sqlite.new");
+    let _ = std::fs::remove_file(&draft);
+    // Private from the first byte; the log beside it takes over the mode.
+    std::os::unix::fs::OpenOptionsExt::mode(
+        std::fs::OpenOptions::new().write(true).create_new(true),
+        0o600,
+    )
+    .open(&draft)
+    .map_err(unusable)?;
+    {
+        let mut db = Connection::open(&draft).map_err(StoreError::doing("creating"))?;
+        db.pragma_update(None, "synchronous", "FULL")
+            .map_err(StoreError::doing("creating"))?;
+        migrate::run(&mut db)?;
+    }
+    std::fs::rename(&draft, path).map_err(unusable)?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .map_err(unusable)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let doing = StoreError::doing("opening");
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(path, flags).map_err(&doing)?;
+    db.busy_timeout(Duration::from_secs(5)).map_err(&doing)?;
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+        .map_err(&doing)?;
+    db.pragma_update(None, "synchronous", "FULL").map_err(&doing)?;
+    db.pragma_update(None, "foreign_keys", true).map_err(&doing)?;
+    db.pragma_update(None, "cache_size", -2_048).map_err(&doing)?;
+    db.pragma_update(None, "trusted_schema", false).map_err(&doing)?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+fn write_loop(mut db: Connection, acts: &threads::Receiver<Act>) {
+    while let Ok(first) = acts.recv() {
+        let mut group = vec![first];
+        group.extend(acts.try_iter().take(GROUP_MAX - 1));
+        commit_group(&mut db, group);
+    }
+    // A clean stop leaves one file.
+    let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));
+}
+
+fn commit_group(db: &mut Connection, group: Vec<Act>) {
+    let doing = StoreError::doing("committing");
+    let mut settled = Vec::with_capacity(group.len());
+    let committed = (|| {
+        let mut tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for act in group {
+            let savepoint = tx.savepoint()?;
+            // An act that panics fails alone: it leaves no trace, its caller is told, and the
+            // others of the group stand.
+            match catch_unwind(AssertUnwindSafe(|| act(&savepoint))) {
+                Ok((true, done)) => {
+                    savepoint.commit()?;
+                    settled.push(done);
+                }
+                Ok((false, done)) => {
+                    savepoint.finish()?;
+                    settled.push(done);
+                }
+                Err(_) => savepoint.finish()?,
+            }
+        }
+        tx.commit()
+    })();
+    match committed {
+        Ok(()) => settled.into_iter().for_each(|done| done(Ok(()))),
+        Err(error) => {
+            let text = error.to_string();
+            let mut first = Some(error);
+            for done in settled {
+                let source = first.take().unwrap_or_else(|| {
+                    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(1), Some(text.clone()))
+                });
+                done(Err(doing(source)));
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! One SQLite file and every SQL statement that touches it.
+//!
+//! Statements are named after the act (`approve_device`, `claim_fire`), never after the table.
+//! Nothing is decided here and no event is sent; the JSON of the wire is unknown, except for
+//! job definitions, which are kept as the text that they came as.
+//!
+//! Writes go through one thread with group commit ([`Store::write`]): each act runs in its own
+//! savepoint, acts that wait together share one transaction and one sync. An act is answered
+//! after the commit, so what was answered survives `kill -9`. Reads have a thread of their own
+//! on a second connection ([`Store::read`]) and never wait for a writer.
+
+mod cron;
+mod db;
+mod device;
+mod error;
+mod migrate;
+mod setting;
+mod system_event;
+mod token;
+
+pub use cron::{
+    Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun, RunFilter,
+    Settled,
+};
+pub use db::{Read, Store, Tx};
+pub use error::StoreError;
+pub use token::ApiToken;

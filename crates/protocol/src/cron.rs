@@ -453,6 +453,46 @@ pub struct RunEntry {
     pub job_name: Option<String>,
 }
 
+/// Payload of the event `cron`. Key order is the original's; from `runId` on the members are ours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CronEvent {
+    /// Which job.
+    pub job_id: String,
+    /// `added`, `updated`, `removed`, `started` or `finished`.
+    pub action: String,
+    /// `ok`, `error` or `skipped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it failed or was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Outcome of the delivery, apart from the run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_status: Option<String>,
+    /// Start, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at_ms: Option<i64>,
+    /// Length, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<i64>,
+    /// Next due slot after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_run_at_ms: Option<i64>,
+    /// Id of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The slot, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot_ms: Option<i64>,
+    /// `ran`, `skipped`, `missed` or `interrupted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+}
+
 /// Result of `cron.runs`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

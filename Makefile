@@ -1,0 +1,40 @@
+# What there is to do with this project. `make` alone lists it.
+
+CARGO ?= cargo
+ARGS ?=
+
+.PHONY: help quickstart test lint fmt doc bench build interop clean
+
+help:
+	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
+	@echo '                  (ARGS=--once ends it afterwards)'
+	@echo 'make test         every test'
+	@echo 'make lint         formatting and clippy'
+	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
+	@echo 'make doc          the documentation of the code'
+	@echo 'make interop      the real OpenClaw client against this gateway (needs the interop kit)'
+
+build:
+	$(CARGO) build --release --locked -p clawgate-cli
+
+quickstart: build
+	@scripts/quickstart target/release/clawgate $(ARGS)
+
+test:
+	$(CARGO) test --workspace --locked $(ARGS)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+bench: build
+	$(CARGO) run --release --locked -q -p clawgate-bench -- --bin target/release/clawgate $(ARGS)
+
+interop:
+	@scripts/interop $(ARGS)

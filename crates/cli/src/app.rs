@@ -1,0 +1,217 @@
+//! The command line: its tree, its words, its examples. No behaviour.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+
+use crate::{
+    commands::{
+        auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
+        gateway::GatewayArgs, logs::LogsArgs, status::StatusArgs, system::SystemCommand,
+        tokens::TokensCommand,
+    },
+    exit,
+};
+
+/// A gateway for OpenClaw clients, and the tool of its operator.
+#[derive(Debug, Parser)]
+#[command(name = "clawgate", version, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct App {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Globals {
+    /// State directory (default ~/.clawgate)
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Configuration file (default clawgate.json in the state directory)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// Use the state directory ~/.clawgate-NAME
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options", value_parser = profile)]
+    pub(crate) profile: Option<String>,
+    /// No colours
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_color: bool,
+}
+
+/// What every command that talks to a gateway takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConnectArgs {
+    /// Gateway to talk to (ws:// or wss://); needs --token or --password
+    #[arg(long, value_name = "URL", help_heading = "Connection")]
+    pub(crate) url: Option<String>,
+    /// Shared token, API token or device token
+    #[arg(long, value_name = "TOKEN", help_heading = "Connection", value_parser = secret, allow_hyphen_values = true)]
+    pub(crate) token: Option<SecretString>,
+    /// Shared password
+    #[arg(long, value_name = "PASSWORD", help_heading = "Connection", value_parser = secret, allow_hyphen_values = true)]
+    pub(crate) password: Option<SecretString>,
+    /// Time limit in milliseconds, for connecting and for the answer
+    #[arg(long, value_name = "MS", help_heading = "Connection", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
+    /// Print JSON
+    #[arg(long, help_heading = "Connection")]
+    pub(crate) json: bool,
+    /// Wait for the final answer of a two-stage method
+    #[arg(long, help_heading = "Connection")]
+    pub(crate) expect_final: bool,
+}
+
+/// Everything that clawgate does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run, examine and call a gateway
+    #[command(
+        after_help = "Examples:\n  clawgate gateway run\n  clawgate gateway probe\n  clawgate gateway call health --json"
+    )]
+    Gateway(Box<GatewayArgs>),
+    /// One page about the gateway; exits 0 even when it is down
+    #[command(
+        after_help = "Examples:\n  clawgate status\n  clawgate status --json | jq .gateway.reachable"
+    )]
+    Status(StatusArgs),
+    /// The gateway's health
+    #[command(after_help = "Examples:\n  clawgate health\n  clawgate health --json")]
+    Health(ConnectArgs),
+    /// The gateway's log
+    #[command(
+        after_help = "Examples:\n  clawgate logs --limit 50\n  clawgate logs --follow\n  clawgate logs --json | jq -r 'select(.level==\"error\").message'"
+    )]
+    Logs(LogsArgs),
+    /// Scheduled jobs
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate cron add --name stretch --every 45m --system-event 'Time to stretch'\n  clawgate cron add --name brief --cron '0 7 * * 1-5' --tz Europe/Berlin --message 'Morning brief'\n  clawgate cron list\n  clawgate cron runs --id ID"
+    )]
+    Cron(CronCommand),
+    /// Paired devices and pairing requests
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate devices list\n  clawgate devices approve --latest\n  clawgate devices revoke --device ID --role operator"
+    )]
+    Devices(DevicesCommand),
+    /// Named API tokens for scripts
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate tokens create --name ci --scopes operator.read,operator.write --expires 30d\n  clawgate tokens list\n  clawgate tokens revoke ci"
+    )]
+    Tokens(TokensCommand),
+    /// What this connection may do, and why
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate auth explain\n  clawgate auth can-i cron.add && clawgate cron add ..."
+    )]
+    Auth(AuthCommand),
+    /// Presence, system events, heartbeats
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate system presence\n  clawgate system event --text 'build finished' --mode now"
+    )]
+    System(SystemCommand),
+    /// The configuration file
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config validate"
+    )]
+    Config(ConfigCommand),
+    /// Completion script for a shell
+    #[command(
+        after_help = "Examples:\n  clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate\n  clawgate completion zsh > ~/.zfunc/_clawgate\n  clawgate completion fish > ~/.config/fish/completions/clawgate.fish"
+    )]
+    Completion(CompletionArgs),
+}
+
+/// `completion`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionArgs {
+    /// Which shell
+    #[arg(required_unless_present = "shell_flag")]
+    pub(crate) shell: Option<Shell>,
+    /// The same as an option
+    #[arg(
+        short = 's',
+        long = "shell",
+        value_name = "SHELL",
+        id = "shell_flag",
+        conflicts_with = "shell"
+    )]
+    pub(crate) shell_flag: Option<Shell>,
+}
+
+/// Shells with a completion script.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Powershell,
+    Elvish,
+}
+
+impl From<Shell> for clap_complete::Shell {
+    fn from(shell: Shell) -> Self {
+        match shell {
+            Shell::Bash => Self::Bash,
+            Shell::Zsh => Self::Zsh,
+            Shell::Fish => Self::Fish,
+            Shell::Powershell => Self::PowerShell,
+            Shell::Elvish => Self::Elvish,
+        }
+    }
+}
+
+impl Command {
+    /// Whether failures are to be printed as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Gateway(gateway) => gateway.wants_json(),
+            Self::Status(status) => status.connect.json,
+            Self::Health(connect) => connect.json,
+            Self::Logs(logs) => logs.connect.json,
+            Self::Cron(cron) => cron.connect().json,
+            Self::Devices(devices) => devices.connect().json,
+            Self::Tokens(tokens) => tokens.connect().json,
+            Self::Auth(auth) => auth.connect().json,
+            Self::System(system) => system.connect().json,
+            Self::Config(config) => config.wants_json(),
+            Self::Completion(_) => false,
+        }
+    }
+}
+
+/// A secret from the command line.
+pub(crate) fn secret(text: &str) -> Result<SecretString, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(text.into())
+}
+
+fn profile(text: &str) -> Result<String, String> {
+    let ok = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if ok {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits, - and _ only".to_owned())
+    }
+}

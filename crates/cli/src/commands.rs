@@ -1,0 +1,118 @@
+//! The commands, one noun a file.
+
+pub(crate) mod auth;
+pub(crate) mod config;
+pub(crate) mod cron;
+pub(crate) mod devices;
+pub(crate) mod gateway;
+pub(crate) mod health;
+pub(crate) mod logs;
+pub(crate) mod probe;
+pub(crate) mod status;
+pub(crate) mod system;
+pub(crate) mod tokens;
+
+use clap::CommandFactory as _;
+use serde_json::Value;
+
+use crate::{
+    app::{App, Command, ConnectArgs, Globals},
+    config::Paths,
+    env::Env,
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    output::Output,
+    session::Link,
+};
+
+/// Time limit of cron, system and log commands, milliseconds.
+pub(crate) const SLOW_MS: u64 = 30_000;
+/// Time limit of everything else.
+pub(crate) const ORDINARY_MS: u64 = 10_000;
+
+/// What every command can see.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) paths: Paths,
+    pub(crate) env: Env,
+    pub(crate) globals: Globals,
+}
+
+impl Context {
+    pub(crate) fn new(globals: Globals, output: Output) -> Self {
+        let env = Env::read();
+        let paths = Paths::find(&globals, &env);
+        Self {
+            output,
+            paths,
+            env,
+            globals,
+        }
+    }
+}
+
+/// Runs a command to its exit code.
+pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
+    match command {
+        Command::Gateway(args) => gateway::run(context, *args),
+        Command::Status(args) => block_on(status::run(context, &args)),
+        Command::Health(args) => block_on(health::run(context, &args)),
+        Command::Logs(args) => block_on(logs::run(context, &args)),
+        Command::Cron(command) => block_on(cron::run(context, command)),
+        Command::Devices(command) => block_on(devices::run(context, command)),
+        Command::Tokens(command) => block_on(tokens::run(context, command)),
+        Command::Auth(command) => block_on(auth::run(context, command)),
+        Command::System(command) => block_on(system::run(context, command)),
+        Command::Config(command) => config::run(context, &command),
+        Command::Completion(args) => {
+            let shell = args.shell.or(args.shell_flag);
+            let shell = shell.ok_or_else(|| CommandError::usage("which shell?"))?;
+            let mut script = Vec::new();
+            clap_complete::generate(
+                clap_complete::Shell::from(shell),
+                &mut App::command(),
+                "clawgate",
+                &mut script,
+            );
+            context
+                .output
+                .line(String::from_utf8_lossy(&script).trim_end());
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// One thread is enough for a client.
+pub(crate) fn block_on<T>(future: impl Future<Output = CommandResult<T>>) -> CommandResult<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::internal(format!("no runtime: {error}")))?
+        .block_on(future)
+}
+
+/// Connects, calls one method, closes.
+pub(crate) async fn call_once(
+    context: &Context,
+    args: &ConnectArgs,
+    timeout_ms: u64,
+    method: &str,
+    params: Option<&Value>,
+) -> CommandResult<Value> {
+    let link = Link::open(context, args, timeout_ms, &[method]).await?;
+    let answer = link.call(method, params).await;
+    link.close().await;
+    answer
+}
+
+/// Reads an answer as what it should be.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    method: &str,
+    answer: &Value,
+) -> CommandResult<T> {
+    // Borrowed: the JSON itself may be printed as well.
+    T::deserialize(answer).map_err(|error| {
+        CommandError::internal(format!("the answer to {method} does not read: {error}"))
+    })
+}

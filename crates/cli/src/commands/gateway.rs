@@ -1,0 +1,81 @@
+//! `gateway`: run one, look at one, call one.
+
+mod call;
+mod run;
+mod status;
+
+use clap::{Args, Subcommand};
+
+use super::{Context, block_on, health, probe};
+use crate::{app::ConnectArgs, error::CommandResult};
+
+/// `gateway`, with the options of `gateway run` when no subcommand is given.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub(crate) struct GatewayArgs {
+    #[command(subcommand)]
+    command: Option<GatewayCommand>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum GatewayCommand {
+    /// Run a gateway in the foreground
+    #[command(
+        after_help = "Examples:\n  clawgate gateway run\n  clawgate gateway run --port 18790 --state-dir /srv/claw --config /srv/claw/clawgate.json\n  clawgate gateway run --bind lan --auth password --password-file /run/secrets/gateway"
+    )]
+    Run(run::RunArgs),
+    /// Four facts about a gateway, each with its evidence
+    #[command(
+        after_help = "Reachable, handshake, authorized, RPC: none is inferred from another, and the exit\ncode is 0 only if all four hold.\n\nExamples:\n  clawgate gateway probe\n  clawgate gateway probe --url ws://127.0.0.1:18789 --token TOKEN --json | jq .targets[0].facts"
+    )]
+    Probe(ProbeArgs),
+    /// Configuration, port and one call; exits 0 unless --require-rpc
+    #[command(
+        after_help = "Examples:\n  clawgate gateway status\n  clawgate gateway status --require-rpc --json"
+    )]
+    Status(status::StatusArgs),
+    /// The gateway's health
+    #[command(
+        after_help = "Examples:\n  clawgate gateway health\n  clawgate gateway health --json"
+    )]
+    Health(ConnectArgs),
+    /// Call any method
+    #[command(
+        after_help = "Examples:\n  clawgate gateway call status\n  clawgate gateway call cron.list --params '{\"includeDisabled\":true}' --json\n  clawgate gateway call agent --params '{\"message\":\"hi\",\"idempotencyKey\":\"k1\"}' --expect-final"
+    )]
+    Call(call::CallArgs),
+}
+
+/// `gateway probe`.
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+impl GatewayArgs {
+    /// Whether failures are to be printed as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match &self.command {
+            Some(GatewayCommand::Probe(args)) => args.connect.json,
+            Some(GatewayCommand::Status(args)) => args.connect.json,
+            Some(GatewayCommand::Health(connect)) => connect.json,
+            Some(GatewayCommand::Call(args)) => args.connect.json,
+            Some(GatewayCommand::Run(_)) | None => false,
+        }
+    }
+}
+
+/// Runs one of them.
+pub(crate) fn run(context: &Context, args: GatewayArgs) -> CommandResult {
+    match args.command {
+        None => run::run(context, &args.run),
+        Some(GatewayCommand::Run(args)) => run::run(context, &args),
+        Some(GatewayCommand::Probe(args)) => block_on(probe::run(context, &args.connect)),
+        Some(GatewayCommand::Status(args)) => block_on(status::run(context, &args)),
+        Some(GatewayCommand::Health(connect)) => block_on(health::run(context, &connect)),
+        Some(GatewayCommand::Call(args)) => block_on(call::run(context, &args)),
+    }
+}

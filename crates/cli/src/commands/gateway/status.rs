@@ -1,0 +1,209 @@
+//! `gateway status`: what is configured, what listens, and whether one call goes through.
+
+use std::{io, net::Ipv4Addr};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::{
+    app::ConnectArgs,
+    commands::{Context, ORDINARY_MS, call_once},
+    config::Config,
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    output::{Tone, table},
+    target::{Target, local_port},
+};
+
+/// `gateway status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Do not call the gateway
+    #[arg(long, conflicts_with = "require_rpc")]
+    no_probe: bool,
+    /// Exit 1 when the call does not go through
+    #[arg(long)]
+    require_rpc: bool,
+    /// Accepted for scripts; this gateway has no further services
+    #[arg(long, hide = true)]
+    deep: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// Whether somebody listens on the local port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PortState {
+    Busy,
+    Free,
+}
+
+impl PortState {
+    /// Tries to take it.
+    async fn of(port: u16) -> Self {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Self::Busy,
+            Ok(_) | Err(_) => Self::Free,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Free => "free",
+        }
+    }
+}
+
+pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
+    let config = Config::load(&context.paths.config)?;
+    let (port, port_source) = local_port(&config, &context.env)?;
+    let state = PortState::of(port).await;
+    let target = Target::resolve(&args.connect, &context.paths, &context.env)?;
+    let rpc = if args.no_probe {
+        None
+    } else {
+        Some(
+            call_once(
+                context,
+                &args.connect,
+                ORDINARY_MS,
+                "status",
+                Some(&json!({})),
+            )
+            .await,
+        )
+    };
+    let failed = rpc.as_ref().is_some_and(Result::is_err);
+    let report = Report {
+        config: &config,
+        port,
+        port_source,
+        state,
+        target: &target,
+        rpc,
+    };
+    if args.connect.json {
+        context.output.json(&report.to_json());
+    } else {
+        report.print(context);
+    }
+    Ok(if args.require_rpc && failed {
+        Exit::Failed
+    } else {
+        Exit::Ok
+    })
+}
+
+struct Report<'a> {
+    config: &'a Config,
+    port: u16,
+    port_source: &'static str,
+    state: PortState,
+    target: &'a Target,
+    rpc: Option<Result<Value, CommandError>>,
+}
+
+impl Report<'_> {
+    fn bind(&self) -> &str {
+        self.config
+            .get("gateway.bind")
+            .and_then(Value::as_str)
+            .unwrap_or("loopback")
+    }
+
+    fn to_json(&self) -> Value {
+        let path = self.config.path.display().to_string();
+        let file = json!({
+            "path": path,
+            "exists": self.config.exists,
+            "valid": self.config.issues().is_empty(),
+        });
+        let bind_host = if self.bind() == "loopback" {
+            "127.0.0.1"
+        } else {
+            "0.0.0.0"
+        };
+        let mut report = json!({
+            "service": {
+                "label": "none",
+                "loaded": false,
+                "loadedText": "enabled",
+                "notLoadedText": "disabled",
+                "command": null,
+                "runtime": {"status": "unknown"},
+                "configAudit": {"ok": true, "issues": []},
+            },
+            "config": {"cli": file, "daemon": file},
+            "gateway": {
+                "bindMode": self.bind(),
+                "bindHost": bind_host,
+                "port": self.port,
+                "portSource": if self.port_source == "default" { "default" } else { "env/config" },
+                "probeUrl": self.target.endpoint.to_string(),
+            },
+            "port": {"port": self.port, "status": self.state.as_str(), "listeners": [], "hints": []},
+        });
+        if self.bind() == "loopback" {
+            let note = "only clients on this machine can connect";
+            report["gateway"]["probeNote"] = note.into();
+        }
+        if let Some(rpc) = &self.rpc {
+            report["rpc"] = match rpc {
+                Ok(_) => json!({"ok": true}),
+                Err(error) => json!({"ok": false, "error": error.lines().join("\n")}),
+            };
+            report["rpc"]["url"] = self.target.endpoint.to_string().into();
+        }
+        report["extraServices"] = json!([]);
+        report
+    }
+
+    fn print(&self, context: &Context) {
+        let output = context.output;
+        let exists = if self.config.exists {
+            ""
+        } else {
+            " (not there; defaults are in use)"
+        };
+        let rpc = match &self.rpc {
+            None => output.paint(Tone::Dim, "not tried"),
+            Some(Ok(_)) => output.paint(Tone::Good, "ok"),
+            Some(Err(error)) => output.paint(Tone::Bad, error.message()),
+        };
+        let port = format!(
+            "{} from {} · {}",
+            self.port,
+            self.port_source,
+            if self.state == PortState::Busy {
+                "somebody listens"
+            } else {
+                "nobody listens"
+            },
+        );
+        output.line(table::pairs(&[
+            ("config", format!("{}{exists}", self.config.path.display())),
+            ("bind", self.bind().to_owned()),
+            ("port", port),
+            (
+                "gateway",
+                format!("{} ({})", self.target.endpoint, self.target.url_source),
+            ),
+            ("credential", self.target.credential_words()),
+        ]));
+        // Painted words are not cells.
+        output.line(format!("rpc         {rpc}"));
+        for issue in self.config.issues() {
+            output.line(output.paint(
+                Tone::Warn,
+                format!("config: {}: {}", issue.path, issue.message),
+            ));
+        }
+        if let Some(Err(error)) = &self.rpc {
+            for hint in error.hints() {
+                output.line(format!("next: {hint}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `logs`: the tail of the gateway's log, and what comes after it.
+
+use std::time::Duration;
+
+use clap::Args;
+use clawgate_protocol::system::{LogsTail, LogsTailParams};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{Context, SLOW_MS, read};
+use crate::{
+    app::ConnectArgs,
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    output::{Output, Tone, plain},
+    session::Link,
+    words,
+};
+
+/// `logs`.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Lines at most
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    limit: u32,
+    /// Bytes at most
+    #[arg(long, value_name = "N", default_value_t = 250_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_bytes: u32,
+    /// Go on with what is written from now on
+    #[arg(long, short)]
+    follow: bool,
+    /// How often to look, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..))]
+    interval: u32,
+    /// Nothing but text: full times, no colours
+    #[arg(long)]
+    plain: bool,
+    /// Times in this machine's zone
+    #[arg(long)]
+    local_time: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// Reconnects in a row before `--follow` gives up.
+const RETRIES_MAX: u32 = 5;
+
+pub(crate) async fn run(context: &Context, args: &LogsArgs) -> CommandResult {
+    let mut cursor = None;
+    let mut failures = 0;
+    loop {
+        match tail(context, args, &mut cursor).await {
+            Ok(()) => return Ok(Exit::Ok),
+            // A gateway that restarts is worth waiting for, but only once it was there.
+            Err(error)
+                if args.follow
+                    && cursor.is_some()
+                    && failures < RETRIES_MAX
+                    && matches!(error.exit(), Exit::Unreachable | Exit::Internal) =>
+            {
+                failures += 1;
+                notice(context.output, args, "the gateway went away; trying again");
+                sleep(Duration::from_secs(1 << failures.min(4))).await;
+            }
+            Err(error) => return Err(with_type(error, args)),
+        }
+    }
+}
+
+/// One connection's worth: one tail, or with `--follow` tails until the connection ends.
+async fn tail(context: &Context, args: &LogsArgs, cursor: &mut Option<u64>) -> CommandResult<()> {
+    let output = context.output;
+    let link = Link::open(context, &args.connect, SLOW_MS, &["logs.tail"]).await?;
+    loop {
+        let params = LogsTailParams {
+            cursor: *cursor,
+            limit: usize::try_from(args.limit).ok(),
+            max_bytes: Some(u64::from(args.max_bytes)),
+        };
+        let params = serde_json::to_value(params).unwrap_or_default();
+        let answer = link.call("logs.tail", Some(&params)).await?;
+        let tail: LogsTail = read("logs.tail", &answer)?;
+        if cursor.is_none() {
+            if args.connect.json {
+                output.json_line(&json!({
+                    "type": "meta", "file": tail.file, "cursor": tail.cursor, "size": tail.size,
+                }));
+            } else {
+                output.line(output.paint(Tone::Dim, format!("log file: {}", plain(&tail.file))));
+            }
+        }
+        for line in &tail.lines {
+            let record = Record::parse(line);
+            if args.connect.json {
+                output.json_line(&record.to_json(line));
+            } else {
+                output.line(record.words(output, args, line));
+            }
+        }
+        // A first tail is a part by its nature; people know that, scripts are told.
+        if tail.truncated && (args.connect.json || cursor.is_some()) {
+            notice(
+                output,
+                args,
+                "some lines were left out (raise --max-bytes or --limit)",
+            );
+        }
+        if tail.reset && cursor.is_some() {
+            notice(output, args, "the log began anew");
+        }
+        *cursor = Some(tail.cursor);
+        if !args.follow {
+            link.close().await;
+            return Ok(());
+        }
+        sleep(Duration::from_millis(u64::from(args.interval))).await;
+    }
+}
+
+fn notice(output: Output, args: &LogsArgs, message: &str) {
+    if args.connect.json {
+        output.json_line(&json!({"type": "notice", "message": message}));
+    } else {
+        output.note(message);
+    }
+}
+
+/// The original marks its log errors with a type; the members that scripts read are beside it.
+fn with_type(error: CommandError, args: &LogsArgs) -> CommandError {
+    if args.connect.json {
+        error.details(Some(json!({"type": "error"})))
+    } else {
+        error
+    }
+}
+
+/// One line of the log, as far as it is understood.
+#[derive(Debug, Default, PartialEq)]
+struct Record {
+    time: String,
+    level: String,
+    subsystem: Option<String>,
+    module: Option<String>,
+    message: Option<String>,
+}
+
+impl Record {
+    /// Reads the original's records (`_meta`, numbered arguments) and ours (`time`, `level`,
+    /// `subsystem` or `target`, `message`).
+    fn parse(line: &str) -> Self {
+        let Ok(Value::Object(record)) = serde_json::from_str(line) else {
+            return Self::default();
+        };
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(ToOwned::to_owned);
+        let meta = record.get("_meta");
+        let member = |name: &str| text(meta.and_then(|meta| meta.get(name)));
+        let names = member("name").or_else(|| text(record.get("0")));
+        let names: Value = names
+            .and_then(|names| serde_json::from_str(&names).ok())
+            .unwrap_or(Value::Null);
+        let fields = record.get("fields");
+        let numbered: Vec<String> = (0..10)
+            .filter_map(|at: u8| record.get(&at.to_string()))
+            .filter(|value| {
+                // The logger's own name is no part of the message.
+                value
+                    .as_str()
+                    .is_none_or(|text| !text.starts_with("{\"subsystem\""))
+            })
+            .map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), ToOwned::to_owned)
+            })
+            .collect();
+        // The numbered arguments are the whole line; `message` may be its beginning only.
+        let message = (!numbered.is_empty())
+            .then(|| numbered.join(" "))
+            .or_else(|| text(record.get("message")))
+            .or_else(|| text(fields.and_then(|fields| fields.get("message"))))
+            .or_else(|| text(record.get("msg")));
+        Self {
+            time: text(record.get("time"))
+                .or_else(|| text(record.get("timestamp")))
+                .or_else(|| text(record.get("ts")))
+                .or_else(|| member("date"))
+                .unwrap_or_default(),
+            level: text(record.get("level"))
+                .or_else(|| member("logLevelName"))
+                .unwrap_or_default()
+                .to_ascii_lowercase(),
+            subsystem: text(record.get("subsystem"))
+                .or_else(|| text(record.get("target")))
+                .or_else(|| text(names.get("subsystem"))),
+            module: text(record.get("module")).or_else(|| text(names.get("module"))),
+            message,
+        }
+    }
+
+    fn to_json(&self, raw: &str) -> Value {
+        let Some(message) = &self.message else {
+            return json!({"type": "raw", "raw": raw});
+        };
+        let mut value = json!({"type": "log", "time": self.time, "level": self.level});
+        if let Some(subsystem) = &self.subsystem {
+            value["subsystem"] = subsystem.as_str().into();
+        }
+        if let Some(module) = &self.module {
+            value["module"] = module.as_str().into();
+        }
+        value["message"] = message.as_str().into();
+        value["raw"] = raw.into();
+        value
+    }
+
+    fn words(&self, output: Output, args: &LogsArgs, raw: &str) -> String {
+        let Some(message) = &self.message else {
+            return plain(raw);
+        };
+        let time = if args.local_time {
+            let at = self
+                .time
+                .parse::<jiff::Timestamp>()
+                .map(jiff::Timestamp::as_millisecond);
+            at.map_or_else(|_| self.time.clone(), words::local)
+        } else if output.has_color() && !args.plain {
+            self.time.get(11..19).unwrap_or(&self.time).to_owned()
+        } else {
+            self.time.clone()
+        };
+        let subsystem = self.subsystem.as_deref().unwrap_or("-");
+        let message = plain(message);
+        if args.plain {
+            return format!("{time} {} {subsystem} {message}", self.level);
+        }
+        let tone = match self.level.as_str() {
+            "error" | "fatal" => Tone::Bad,
+            "warn" => Tone::Warn,
+            _ => Tone::Dim,
+        };
+        format!(
+            "{} {} {} {message}",
+            output.paint(Tone::Dim, plain(&time)),
+            output.paint(tone, format!("{:<5}", plain(&self.level))),
+            output.paint(Tone::Bold, plain(subsystem)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_both_gateways_are_read() {
+        let theirs = r#"{"0":"{\"subsystem\":\"gateway\"}","1":"ready pid=1","_meta":{"logLevelName":"INFO","name":"{\"subsystem\":\"gateway\"}","date":"2026-11-23T02:07:33.279Z"}}"#;
+        let record = Record::parse(theirs);
+        assert_eq!(record.subsystem.as_deref(), Some("gateway"));
+        assert_eq!(record.message.as_deref(), Some("ready pid=1"));
+        assert_eq!(
+            (record.level.as_str(), record.time.as_str()),
+            ("info", "2026-11-23T02:07:33.279Z")
+        );
+        let ours = r#"{"time":"2026-11-24T00:00:00Z","level":"WARN","subsystem":"auth","message":"refused"}"#;
+        let record = Record::parse(ours);
+        assert_eq!(record.level, "warn");
+        assert_eq!(record.message.as_deref(), Some("refused"));
+        let raw = Record::parse("not json").to_json("not json");
+        assert_eq!(raw, json!({"type": "raw", "raw": "not json"}));
+    }
+}

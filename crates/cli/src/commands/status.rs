@@ -1,0 +1,273 @@
+//! `status`: one page about the gateway. It exits 0 even when the gateway is down.
+
+use clap::Args;
+use clawgate_client::Mode;
+use serde_json::{Value, json};
+
+use super::{
+    Context, ORDINARY_MS, call_once,
+    probe::{Facts, look},
+};
+use crate::{
+    app::ConnectArgs,
+    clock,
+    config::Config,
+    error::CommandResult,
+    exit::Exit,
+    output::{Tone, plain, table},
+    session::Approach,
+    words,
+};
+
+/// `status`.
+#[derive(Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each switch of the original"
+)]
+pub(crate) struct StatusArgs {
+    /// Also ask for the health with probes and for the last heartbeat
+    #[arg(long)]
+    deep: bool,
+    /// More of everything
+    #[arg(long)]
+    all: bool,
+    #[arg(long, hide = true)]
+    usage: bool,
+    #[arg(long, hide = true)]
+    verbose: bool,
+    #[arg(long, hide = true)]
+    debug: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
+    let config = Config::load(&context.paths.config)?;
+    let approach = Approach::new(context, &args.connect, Mode::Probe, ORDINARY_MS)?;
+    let facts = look(&approach).await;
+    let deep = if (args.deep || args.all) && facts.ok() {
+        let call = |method, params| {
+            let connect = &args.connect;
+            async move { call_once(context, connect, ORDINARY_MS, method, Some(&params)).await }
+        };
+        let (health, heartbeat) = tokio::join!(
+            call("health", json!({"probe": true})),
+            call("last-heartbeat", json!({})),
+        );
+        Some((
+            health.unwrap_or(Value::Null),
+            heartbeat.unwrap_or(Value::Null),
+        ))
+    } else {
+        None
+    };
+    if args.connect.json {
+        context
+            .output
+            .json(&report(&config, &approach, &facts, deep));
+    } else {
+        print(context, &approach, &facts, deep.as_ref());
+    }
+    Ok(Exit::Ok)
+}
+
+fn report(
+    config: &Config,
+    approach: &Approach,
+    facts: &Facts,
+    deep: Option<(Value, Value)>,
+) -> Value {
+    let mut report = match facts.payload("status") {
+        Value::Object(status) => status,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            serde_json::Map::new()
+        }
+    };
+    let target = &approach.target;
+    let mode = config
+        .get("gateway.mode")
+        .and_then(Value::as_str)
+        .unwrap_or("local");
+    let latency = facts
+        .hello
+        .as_ref()
+        .map(|hello| u64::try_from(hello.timings.hello.as_millis()).unwrap_or(u64::MAX));
+    let service = json!({
+        "label": "none",
+        "installed": false,
+        "managedByOpenClaw": false,
+        "externallyManaged": false,
+        "loadedText": "disabled",
+        "runtimeShort": "unknown",
+    });
+    let health = facts.payload("health");
+    let agents: Vec<Value> = health["agents"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|agent| json!({"id": agent["agentId"], "sessionsCount": agent["sessions"]["count"]}))
+        .collect();
+    let members = json!({
+        "os": os(),
+        "update": null,
+        "updateChannel": "stable",
+        "updateChannelSource": "default",
+        "memory": null,
+        "memoryPlugin": null,
+        "gateway": {
+            "mode": mode,
+            "url": target.endpoint.to_string(),
+            "urlSource": target.url_source,
+            "misconfigured": false,
+            // As in the original: connected, and its read calls answered.
+            "reachable": facts.ok(),
+            "connectLatencyMs": latency,
+            "self": facts.self_entry(),
+            "error": facts.error_words(),
+            "authWarning": null,
+            "facts": facts.to_json(approach),
+        },
+        "gatewayService": service,
+        "nodeService": service,
+        "agents": {
+            "defaultId": health["defaultAgentId"],
+            "agents": agents,
+            "totalSessions": health["sessions"]["count"],
+            "bootstrapPendingCount": 0,
+        },
+        "securityAudit": null,
+        "secretDiagnostics": [],
+    });
+    if let Value::Object(members) = members {
+        report.extend(members);
+    }
+    if let Some((health, heartbeat)) = deep {
+        report.insert("health".to_owned(), health);
+        report.insert("lastHeartbeat".to_owned(), heartbeat);
+    }
+    Value::Object(report)
+}
+
+fn os() -> Value {
+    let platform = match std::env::consts::OS {
+        "macos" => "darwin",
+        "windows" => "win32",
+        other => other,
+    };
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default();
+    json!({
+        "platform": platform,
+        "arch": arch,
+        "release": release,
+        "label": format!("{platform} {release} ({arch})"),
+    })
+}
+
+fn print(context: &Context, approach: &Approach, facts: &Facts, deep: Option<&(Value, Value)>) {
+    let output = context.output;
+    let target = &approach.target;
+    let state = if facts.ok() {
+        output.paint(Tone::Good, "up")
+    } else if facts.hello.is_some() {
+        output.paint(Tone::Warn, "up, with limits")
+    } else if facts.reachable() {
+        output.paint(Tone::Bad, "answers, but refused this client")
+    } else {
+        output.paint(Tone::Bad, "down")
+    };
+    output.line(format!(
+        "gateway    {state}  {} ({})",
+        target.endpoint, target.url_source
+    ));
+    let mut rows = Vec::new();
+    if let Some(error) = facts.error_words() {
+        rows.push(("problem", error));
+    }
+    if let Some(seen) = &facts.hello {
+        let server = &seen.hello.server;
+        rows.push((
+            "version",
+            format!("{} · wire {}", server.version, seen.hello.protocol),
+        ));
+        let uptime = seen.hello.snapshot["uptimeMs"].as_i64();
+        if let Some(uptime) = uptime {
+            rows.push(("uptime", words::span(uptime)));
+        }
+        rows.push(("authority", facts.authorized_words(approach)));
+    }
+    let status = facts.payload("status");
+    if let Some(count) = status["sessions"]["count"].as_u64() {
+        rows.push(("sessions", count.to_string()));
+    }
+    if let Some(agents) = status["heartbeat"]["agents"].as_array() {
+        let beats: Vec<String> = agents
+            .iter()
+            .map(|agent| {
+                let id = agent["agentId"].as_str().unwrap_or("?");
+                let every = agent["every"].as_str().unwrap_or("?");
+                if agent["enabled"] == true {
+                    format!("{id} every {every}")
+                } else {
+                    format!("{id} off")
+                }
+            })
+            .collect();
+        rows.push(("heartbeat", beats.join(", ")));
+    }
+    if let Some(queued) = status["queuedSystemEvents"]
+        .as_array()
+        .filter(|list| !list.is_empty())
+    {
+        rows.push(("queued", format!("{} system events", queued.len())));
+    }
+    if let Some(presence) = facts.payload("system-presence").as_array() {
+        rows.push(("presence", format!("{} entries", presence.len())));
+    }
+    if let Some((_, heartbeat)) = deep
+        && let Some(ts) = heartbeat["ts"].as_i64()
+    {
+        let word = heartbeat["status"].as_str().unwrap_or("?");
+        rows.push((
+            "last beat",
+            format!("{word}, {}", words::relative(ts, clock::now_ms())),
+        ));
+    }
+    let width = 9;
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|(label, value)| format!("{label:<width$}  {}", plain(value)))
+        .collect();
+    if !rows.is_empty() {
+        output.line(rows.join("\n"));
+    }
+    let sessions = status["sessions"]["recent"]
+        .as_array()
+        .filter(|list| !list.is_empty());
+    if let Some(sessions) = sessions {
+        let now = clock::now_ms();
+        let rows = sessions.iter().take(5).map(|session| {
+            let at = session["updatedAt"].as_i64();
+            vec![
+                session["key"].as_str().unwrap_or("?").to_owned(),
+                session["model"].as_str().unwrap_or("-").to_owned(),
+                at.map_or_else(|| "-".to_owned(), |at| words::relative(at, now)),
+            ]
+        });
+        output.line("");
+        output.line(table::table(
+            &["session", "model", "updated"],
+            rows.collect(),
+        ));
+    }
+    for hint in facts.hints(approach) {
+        output.line(format!("next: {}", plain(&hint)));
+    }
+}

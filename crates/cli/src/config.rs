@@ -1,0 +1,394 @@
+//! The configuration file as a client reads it: where it is, and what of it matters here.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use jsonc_parser::{ParseOptions, parse_to_serde_value};
+use serde_json::Value;
+
+use crate::{
+    app::Globals,
+    env::{self, Env},
+    error::{CommandError, CommandResult},
+};
+
+/// What a masked secret prints as; the original's word, which scripts look for.
+const MASK: &str = "__OPENCLAW_REDACTED__";
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    /// The client's state directory.
+    pub(crate) state_dir: PathBuf,
+    /// Whether `--state-dir` named it.
+    pub(crate) state_dir_by_flag: bool,
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+}
+
+impl Paths {
+    /// Flags, then ours of the environment, then the original's, then the defaults.
+    pub(crate) fn find(globals: &Globals, env: &Env) -> Self {
+        let home = || PathBuf::from(env.first(env::HOME).map_or(".", |(home, _)| home));
+        let default_dir = || match &globals.profile {
+            Some(profile) => home().join(format!(".clawgate-{profile}")),
+            None => home().join(".clawgate"),
+        };
+        // A profile names a state directory; the environment's is for the unnamed one.
+        let from_env = || {
+            globals
+                .profile
+                .is_none()
+                .then(|| env.first(env::STATE_DIR))
+                .flatten()
+        };
+        let state_dir = globals
+            .state_dir
+            .clone()
+            .or_else(|| from_env().map(|(dir, _)| expand_home(dir, &home())))
+            .unwrap_or_else(default_dir);
+        let config = globals
+            .config
+            .clone()
+            .or_else(|| {
+                env.first(env::CONFIG_PATH)
+                    .map(|(path, _)| expand_home(path, &home()))
+            })
+            .unwrap_or_else(|| config_in(&state_dir));
+        Self {
+            state_dir,
+            state_dir_by_flag: globals.state_dir.is_some(),
+            config,
+        }
+    }
+}
+
+impl Paths {
+    /// Where a gateway keeps its own state: never in a directory that is only named for clients of
+    /// the original.
+    pub(crate) fn of_gateway(globals: &Globals, env: &Env) -> Self {
+        Self::find(globals, &env.without_the_originals())
+    }
+}
+
+/// Ours, or the original's if only that one is there.
+fn config_in(state_dir: &Path) -> PathBuf {
+    let ours = state_dir.join("clawgate.json");
+    let original = state_dir.join("openclaw.json");
+    if !ours.exists() && original.exists() {
+        original
+    } else {
+        ours
+    }
+}
+
+fn expand_home(path: &str, home: &Path) -> PathBuf {
+    match path.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None if path == "~" => home.to_owned(),
+        None => PathBuf::from(path),
+    }
+}
+
+/// A configuration, read.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Where it is, or would be.
+    pub(crate) path: PathBuf,
+    /// Whether there is a file.
+    pub(crate) exists: bool,
+    root: Value,
+}
+
+/// A value that a client uses does not have the type that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issue {
+    /// Dotted path.
+    pub(crate) path: String,
+    /// What was expected.
+    pub(crate) message: String,
+}
+
+impl Config {
+    /// Reads the file; no file is an empty configuration.
+    pub(crate) fn load(path: &Path) -> CommandResult<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(CommandError::config(format!(
+                    "cannot read the configuration {}: {error}",
+                    path.display()
+                )));
+            }
+        };
+        let exists = text.is_some();
+        let root = parse(text.as_deref().unwrap_or_default()).map_err(|problem| {
+            CommandError::config(format!(
+                "the configuration {} is broken: {problem}",
+                path.display()
+            ))
+            .hint("clawgate config validate")
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            exists,
+            root,
+        })
+    }
+
+    /// A member by dotted path (`gateway.auth.mode`, `agents.list[0].id`).
+    pub(crate) fn get(&self, path: &str) -> Option<&Value> {
+        let mut value = &self.root;
+        for part in path.split('.') {
+            let (name, indexes) = part.split_once('[').map_or((part, ""), |(n, i)| (n, i));
+            if !name.is_empty() {
+                value = value.get(name)?;
+            }
+            for index in indexes.split('[').filter(|index| !index.is_empty()) {
+                value = value.get(index.strip_suffix(']')?.parse::<usize>().ok()?)?;
+            }
+        }
+        Some(value)
+    }
+
+    /// A member with every secret masked.
+    pub(crate) fn masked(&self, path: &str) -> Option<Value> {
+        let mut value = self.get(path)?.clone();
+        let name = path.rsplit('.').next().unwrap_or_default();
+        if is_secret_name(name) {
+            mask_all(&mut value);
+        } else {
+            mask_members(&mut value);
+        }
+        Some(value)
+    }
+
+    /// A text; `${NAME}` stands for the variable, and counts as absent when that is not set.
+    pub(crate) fn text(&self, path: &str) -> CommandResult<Option<String>> {
+        match self.get(path) {
+            None | Some(Value::Null | Value::Object(_)) => Ok(None),
+            Some(Value::String(text)) => Ok(resolve(text)),
+            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
+                Err(self.wrong(path, "a text"))
+            }
+        }
+    }
+
+    /// A port.
+    pub(crate) fn port(&self, path: &str) -> CommandResult<Option<u16>> {
+        match self.get(path) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|port| *port != 0)
+                .map(Some)
+                .ok_or_else(|| self.wrong(path, "a port from 1 to 65535")),
+        }
+    }
+
+    /// What is wrong with the members that this program knows.
+    pub(crate) fn issues(&self) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        let mut check = |path: &str, expected: &str, ok: bool| {
+            if !ok {
+                let message = format!("expected {expected}");
+                issues.push(Issue {
+                    path: path.to_owned(),
+                    message,
+                });
+            }
+        };
+        check("", "an object", self.root.is_object());
+        for path in [
+            "gateway",
+            "gateway.auth",
+            "gateway.remote",
+            "gateway.controlUi",
+            "cron",
+        ] {
+            let value = self.get(path);
+            check(path, "an object", value.is_none_or(Value::is_object));
+        }
+        for (path, words) in [
+            ("gateway.mode", &["local", "remote"][..]),
+            (
+                "gateway.bind",
+                &["loopback", "lan", "auto", "custom", "tailnet"][..],
+            ),
+            (
+                "gateway.auth.mode",
+                &["none", "token", "password", "trusted-proxy"][..],
+            ),
+        ] {
+            let value = self.get(path);
+            let ok = value.is_none_or(|v| v.as_str().is_some_and(|word| words.contains(&word)));
+            check(path, &format!("one of {}", words.join(", ")), ok);
+        }
+        for path in [
+            "gateway.auth.token",
+            "gateway.auth.password",
+            "gateway.remote.token",
+            "gateway.remote.password",
+        ] {
+            let ok = self
+                .get(path)
+                .is_none_or(|value| value.is_string() || value.is_object());
+            check(path, "a text", ok);
+        }
+        for path in ["gateway.remote.url", "gateway.remote.tlsFingerprint"] {
+            check(path, "a text", self.get(path).is_none_or(Value::is_string));
+        }
+        check(
+            "gateway.port",
+            "a port from 1 to 65535",
+            self.port("gateway.port").is_ok(),
+        );
+        let proxies = self.get("gateway.trustedProxies");
+        let ok = proxies.is_none_or(|value| {
+            value
+                .as_array()
+                .is_some_and(|list| list.iter().all(Value::is_string))
+        });
+        check("gateway.trustedProxies", "a list of addresses", ok);
+        issues
+    }
+
+    fn wrong(&self, path: &str, expected: &str) -> CommandError {
+        CommandError::config(format!(
+            "{path} in {} is not {expected}",
+            self.path.display()
+        ))
+        .hint("clawgate config validate")
+    }
+}
+
+/// JSON with comments, as the original writes it by hand and by machine.
+fn parse(text: &str) -> Result<Value, String> {
+    if text.trim().is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    let options = ParseOptions {
+        allow_missing_commas: false,
+        ..ParseOptions::default()
+    };
+    parse_to_serde_value::<Value>(text, &options).map_err(|error| error.to_string())
+}
+
+fn resolve(text: &str) -> Option<String> {
+    let text = text.trim();
+    let placeholder = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'));
+    match placeholder {
+        Some(name) => Env::named(name),
+        None if text.is_empty() => None,
+        None => Some(text.to_owned()),
+    }
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["token", "password", "secret", "apikey", "privatekey"]
+        .iter()
+        .any(|word| name == *word || name.ends_with(word))
+}
+
+fn mask_members(value: &mut Value) {
+    if let Some(members) = value.as_object_mut() {
+        for (name, member) in members {
+            if is_secret_name(name) {
+                mask_all(member);
+            } else {
+                mask_members(member);
+            }
+        }
+    } else if let Some(items) = value.as_array_mut() {
+        items.iter_mut().for_each(mask_members);
+    }
+}
+
+fn mask_all(value: &mut Value) {
+    if let Some(members) = value.as_object_mut() {
+        members.values_mut().for_each(mask_all);
+    } else if let Some(items) = value.as_array_mut() {
+        items.iter_mut().for_each(mask_all);
+    } else if !value.is_null() && !value.is_boolean() {
+        *value = MASK.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config {
+            path: "c.json".into(),
+            exists: true,
+            root: parse(text).unwrap(),
+        }
+    }
+
+    #[test]
+    fn json5_is_read_and_members_are_found() {
+        let config =
+            config("// mine\n{gateway: {port: 0x4965, auth: {token: 'a b',}, list: [{id: 'x'}]}}");
+        assert_eq!(config.port("gateway.port").unwrap(), Some(18789));
+        assert_eq!(
+            config.text("gateway.auth.token").unwrap().as_deref(),
+            Some("a b")
+        );
+        assert_eq!(config.get("gateway.list[0].id"), Some(&json!("x")));
+        assert_eq!(config.get("gateway.nope"), None);
+        assert!(parse("{a: 1 b: 2}").is_err());
+        assert!(parse("{").is_err());
+        assert_eq!(parse("  ").unwrap(), json!({}));
+    }
+
+    #[test]
+    fn an_unresolved_placeholder_counts_as_absent() {
+        let config = config(r#"{"gateway":{"auth":{"token":"${CLAWGATE_TEST_IS_NOT_SET}"}}}"#);
+        assert_eq!(config.text("gateway.auth.token").unwrap(), None);
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_they_are() {
+        let config = config(
+            r#"{"gateway":{"auth":{"mode":"token","token":"canary"}},
+            "hooks":{"token":"canary"},"models":{"apiKey":"canary","list":[{"botToken":"canary"}]}}"#,
+        );
+        for path in [
+            "gateway",
+            "gateway.auth",
+            "gateway.auth.token",
+            "hooks",
+            "models",
+        ] {
+            let text = config.masked(path).unwrap().to_string();
+            assert!(!text.contains("canary"), "{path}: {text}");
+        }
+        assert_eq!(config.masked("gateway.auth.token").unwrap(), json!(MASK));
+        assert_eq!(config.masked("gateway.auth.mode").unwrap(), json!("token"));
+    }
+
+    #[test]
+    fn wrong_types_are_named_with_path_and_expectation() {
+        let config = config(r#"{"gateway":{"port":"x","auth":{"token":5,"mode":"tokn"}}}"#);
+        let paths: Vec<String> = config
+            .issues()
+            .into_iter()
+            .map(|issue| issue.path)
+            .collect();
+        assert_eq!(
+            paths,
+            ["gateway.auth.mode", "gateway.auth.token", "gateway.port"]
+        );
+        assert!(config.text("gateway.auth.token").is_err());
+    }
+}

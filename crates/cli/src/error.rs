@@ -1,0 +1,321 @@
+//! Errors as a person or a script reads them: what failed, with which credential, what to type next.
+
+use clawgate_client::{Attempt, ClientError, EndpointError, IdentityError, Outcome};
+use serde_json::{Value, json};
+
+use crate::{exit::Exit, target::Target};
+
+/// Result of a command.
+pub(crate) type CommandResult<T = Exit> = Result<T, CommandError>;
+
+/// A command's failure. The message is a lowercase fragment that fits after "error: ".
+#[derive(Debug)]
+pub(crate) struct CommandError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    exit: Exit,
+    code: String,
+    message: String,
+    details: Option<Value>,
+    facts: Vec<(&'static str, String)>,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// A failure with its class and message.
+    pub(crate) fn new(exit: Exit, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            exit,
+            code: code.into(),
+            message: message.into(),
+            details: None,
+            facts: Vec::new(),
+            hints: Vec::new(),
+        }))
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "USAGE", message)
+    }
+
+    /// The configuration cannot be used.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(Exit::Config, "CONFIG", message)
+    }
+
+    /// Something that should not happen.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(Exit::Internal, "INTERNAL", message)
+    }
+
+    /// The same with one more hint.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    /// The same with a labelled fact.
+    #[must_use]
+    pub(crate) fn fact(mut self, label: &'static str, value: impl Into<String>) -> Self {
+        self.0.facts.push((label, value.into()));
+        self
+    }
+
+    /// The same with the gateway's details.
+    #[must_use]
+    pub(crate) fn details(mut self, details: Option<Value>) -> Self {
+        self.0.details = details;
+        self
+    }
+
+    /// How the process ends.
+    pub(crate) fn exit(&self) -> Exit {
+        self.0.exit
+    }
+
+    /// The message alone.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What to type next.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    /// For people: message, facts, hints.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("error: {}", self.0.message)];
+        for (label, value) in &self.0.facts {
+            lines.push(format!("  {label:<11} {value}"));
+        }
+        for hint in &self.0.hints {
+            lines.push(format!("  next: {hint}"));
+        }
+        lines
+    }
+
+    /// For scripts: one object.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut details = match self.0.details.clone() {
+            Some(Value::Object(details)) => details,
+            Some(other) => [("details".to_owned(), other)].into_iter().collect(),
+            None => serde_json::Map::new(),
+        };
+        for (label, value) in &self.0.facts {
+            details
+                .entry((*label).to_owned())
+                .or_insert_with(|| value.clone().into());
+        }
+        json!({"error": {
+            "kind": self.0.exit.kind(),
+            "code": self.0.code,
+            "message": self.0.message,
+            "details": details,
+            "hints": self.0.hints,
+        }})
+    }
+
+    /// A failed connect, told with what was tried.
+    pub(crate) fn connect(error: &ClientError, attempts: &[Attempt], target: &Target) -> Self {
+        let exit = match error {
+            ClientError::Endpoint(_) => Exit::Usage,
+            ClientError::Connect { .. } => Exit::Unreachable,
+            ClientError::Timeout { .. } if !error.was_reached() => Exit::Unreachable,
+            ClientError::Rejected { .. } => Exit::Refused,
+            ClientError::Failed { .. } => Exit::Failed,
+            ClientError::Upgrade { .. }
+            | ClientError::Closed { .. }
+            | ClientError::Timeout { .. }
+            | ClientError::Protocol(_)
+            | ClientError::NoLocalProof => Exit::Internal,
+        };
+        let code = error
+            .detail_code()
+            .map(ToOwned::to_owned)
+            .or_else(|| error.received().map(|received| received.code.clone()))
+            .unwrap_or_else(|| exit.kind().to_ascii_uppercase());
+        let mut failure = Self::new(exit, code, sentence(error))
+            .details(
+                error
+                    .received()
+                    .and_then(|received| received.details.clone()),
+            )
+            .fact(
+                "gateway",
+                format!("{} ({})", target.endpoint, target.url_source),
+            );
+        if exit == Exit::Refused {
+            failure = failure.fact("credential", target.credential_words());
+            if attempts.len() > 1 {
+                failure = failure.fact("tried", attempts_words(attempts));
+            }
+        }
+        for hint in connect_hints(error, attempts, target) {
+            failure = failure.hint(hint);
+        }
+        failure
+    }
+
+    /// A failed call on an open session.
+    pub(crate) fn call(error: &ClientError, target: &Target) -> Self {
+        let ClientError::Failed {
+            method,
+            error: received,
+        } = error
+        else {
+            return Self::connect(error, &[], target);
+        };
+        let code = received.detail_code().unwrap_or(&received.code).to_owned();
+        let Some(scope) = received.missing_scope() else {
+            let failure = Self::new(Exit::Failed, code, error.to_string())
+                .details(received.details.clone())
+                .fact("gateway", target.endpoint.to_string());
+            return match received.retry_after_ms {
+                Some(ms) => failure.hint(format!("wait {ms} ms and try again")),
+                None => failure,
+            };
+        };
+        let failure = Self::new(Exit::Unauthorized, code, error.to_string())
+            .details(received.details.clone())
+            .fact("needs", format!("{scope} for {method}"))
+            .fact(
+                "gateway",
+                format!("{} ({})", target.endpoint, target.url_source),
+            )
+            .fact("credential", target.credential_words())
+            .hint("clawgate auth explain");
+        match received.detail("requestId") {
+            Some(id) => failure.hint(approve_hint(id)),
+            None => failure,
+        }
+    }
+}
+
+impl From<EndpointError> for CommandError {
+    fn from(error: EndpointError) -> Self {
+        let failure = Self::new(Exit::Usage, "ENDPOINT", error.to_string());
+        match error {
+            EndpointError::Plaintext(_) => failure
+                .hint("use wss://, or a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST")
+                .hint("in a private network only: CLAWGATE_ALLOW_INSECURE_PRIVATE_WS=1"),
+            EndpointError::Malformed(_)
+            | EndpointError::Credentials
+            | EndpointError::FingerprintWithoutTls(_)
+            | EndpointError::Fingerprint => failure,
+        }
+    }
+}
+
+impl From<IdentityError> for CommandError {
+    fn from(error: IdentityError) -> Self {
+        Self::new(Exit::Config, "DEVICE_IDENTITY", error.to_string()).hint(error.fix())
+    }
+}
+
+fn sentence(error: &ClientError) -> String {
+    let unreachable = matches!(
+        error,
+        ClientError::Connect { .. } | ClientError::Timeout { .. }
+    );
+    if unreachable && !error.was_reached() {
+        format!("the gateway is not reachable: {error}")
+    } else {
+        error.to_string()
+    }
+}
+
+fn connect_hints(error: &ClientError, attempts: &[Attempt], target: &Target) -> Vec<String> {
+    let mut hints = Vec::new();
+    if let ClientError::Endpoint(endpoint) = error {
+        return CommandError::from(endpoint.clone()).0.hints;
+    }
+    if let ClientError::Connect { .. } | ClientError::Timeout { .. } = error {
+        if target.is_local_default() {
+            hints.push("clawgate gateway run    (is it running, and on this port?)".to_owned());
+        } else {
+            hints.push("check the URL, and that the gateway there is running".to_owned());
+        }
+        return hints;
+    }
+    if error.needs_pairing() {
+        match error.pairing_request() {
+            Some(id) => hints.push(format!("on the gateway's machine: {}", approve_hint(id))),
+            None => hints.push("on the gateway's machine: clawgate devices list".to_owned()),
+        }
+        return hints;
+    }
+    if error.is_rate_limited() {
+        let after = error
+            .received()
+            .and_then(|received| received.retry_after_ms);
+        hints.push(match after {
+            Some(ms) => format!(
+                "too many refused attempts; try again in {} s",
+                ms.div_ceil(1000)
+            ),
+            None => "too many refused attempts; try again in a few minutes".to_owned(),
+        });
+        return hints;
+    }
+    match error.detail_code() {
+        Some("AUTH_TOKEN_MISSING" | "AUTH_TOKEN_MISMATCH") => {
+            hints.push(target.token_hint());
+        }
+        Some("AUTH_PASSWORD_MISSING" | "AUTH_PASSWORD_MISMATCH") => {
+            hints.push("--password PASSWORD, or CLAWGATE_GATEWAY_PASSWORD, or gateway.auth.password in the configuration".to_owned());
+        }
+        Some("AUTH_DEVICE_TOKEN_MISMATCH" | "AUTH_SCOPE_MISMATCH") => {
+            hints.push(
+                "this device's stored token is no longer good: connect once with --token, or pair again"
+                    .to_owned(),
+            );
+        }
+        Some(code) if code.starts_with("AUTH_API_TOKEN_") => {
+            hints.push(
+                "make a new one: clawgate tokens create --name NAME --scopes SCOPES".to_owned(),
+            );
+        }
+        Some("DEVICE_AUTH_SIGNATURE_EXPIRED") => {
+            hints.push("compare the clocks of both machines".to_owned());
+        }
+        _ => {}
+    }
+    let local_proof_tried = attempts
+        .iter()
+        .any(|attempt| attempt.credential == clawgate_client::CredentialKind::LocalProof);
+    if error.is_credential_refusal() && target.is_loopback() && !local_proof_tried {
+        hints.push(
+            "or prove that you own the gateway: --state-dir with the gateway's own state directory"
+                .to_owned(),
+        );
+    }
+    hints
+}
+
+/// How to approve a pending request.
+pub(crate) fn approve_hint(request_id: &str) -> String {
+    format!("clawgate devices approve {request_id}")
+}
+
+/// Every rung in words.
+pub(crate) fn attempts_words(attempts: &[Attempt]) -> String {
+    let words: Vec<String> = attempts
+        .iter()
+        .map(|attempt| {
+            let outcome = match &attempt.outcome {
+                Outcome::Enough => "enough".to_owned(),
+                Outcome::Short(missing) => format!("lacks {}", missing.joined()),
+                Outcome::Refused(error) => {
+                    format!("refused, {}", error.detail_code().unwrap_or(&error.code))
+                }
+                Outcome::NotTaken => "not taken by this gateway".to_owned(),
+            };
+            format!("{}: {outcome}", attempt.credential)
+        })
+        .collect();
+    words.join("; ")
+}

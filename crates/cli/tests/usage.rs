@@ -1,0 +1,423 @@
+//! The command line itself: help, wrong usage, where things are taken from.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
+
+#[path = "support/terminal.rs"]
+mod terminal;
+
+use terminal::Terminal;
+
+#[test]
+fn every_command_explains_itself() {
+    let terminal = Terminal::new();
+    let tree: &[&[&str]] = &[
+        &[],
+        &["gateway"],
+        &["gateway", "run"],
+        &["gateway", "probe"],
+        &["gateway", "status"],
+        &["gateway", "health"],
+        &["gateway", "call"],
+        &["status"],
+        &["health"],
+        &["logs"],
+        &["cron"],
+        &["cron", "add"],
+        &["cron", "list"],
+        &["cron", "show"],
+        &["cron", "edit"],
+        &["cron", "enable"],
+        &["cron", "disable"],
+        &["cron", "rm"],
+        &["cron", "run"],
+        &["cron", "runs"],
+        &["cron", "status"],
+        &["devices"],
+        &["devices", "list"],
+        &["devices", "approve"],
+        &["devices", "reject"],
+        &["devices", "remove"],
+        &["devices", "rotate"],
+        &["devices", "revoke"],
+        &["tokens"],
+        &["tokens", "create"],
+        &["tokens", "list"],
+        &["tokens", "revoke"],
+        &["auth"],
+        &["auth", "explain"],
+        &["auth", "can-i"],
+        &["system"],
+        &["system", "presence"],
+        &["system", "event"],
+        &["system", "heartbeat", "last"],
+        &["config"],
+        &["config", "get"],
+        &["config", "validate"],
+        &["config", "file"],
+        &["completion"],
+    ];
+    for path in tree {
+        let mut args = path.to_vec();
+        args.push("--help");
+        let done = terminal.run(&args).exits(0).says("Usage: clawgate");
+        if path.len() < 2 && !path.is_empty() {
+            drop(done.says("Examples:"));
+        }
+    }
+    drop(
+        terminal
+            .run(&["--help"])
+            .exits(0)
+            .says("Exit codes:")
+            .says("78  the configuration"),
+    );
+    drop(terminal.run(&["--version"]).exits(0).says("clawgate 0.1.0"));
+}
+
+#[test]
+fn wrong_usage_exits_2_before_anything_is_sent() {
+    let terminal = Terminal::new();
+    for args in [
+        &["nonsense"][..],
+        &["gateway", "call"],
+        &["gateway", "call", "status", "--params", "{x"],
+        &["gateway", "probe", "--timeout", "soon"],
+        &["gateway", "probe", "--timeout", "0"],
+        &["gateway", "probe", "--token", ""],
+        &["gateway", "probe", "--url", "ws://127.0.0.1:1"],
+        &[
+            "gateway",
+            "probe",
+            "--url",
+            "http://127.0.0.1:1",
+            "--token",
+            "t",
+        ],
+        &[
+            "gateway",
+            "probe",
+            "--url",
+            "ws://example.org",
+            "--token",
+            "t",
+        ],
+        &[
+            "gateway",
+            "probe",
+            "--url",
+            "wss://u:canary@example.org",
+            "--token",
+            "t",
+        ],
+        &["gateway", "run", "--auth", "magic"],
+        &["gateway", "run", "--dev"],
+        &["gateway", "run", "--tailscale", "serve"],
+        &["cron", "add", "--name", "x"],
+        &["cron", "add", "--name", "x", "--every", "10m"],
+        &[
+            "cron",
+            "add",
+            "--name",
+            " ",
+            "--every",
+            "10m",
+            "--message",
+            "x",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "10",
+            "--message",
+            "x",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--at",
+            "tomorrow",
+            "--message",
+            "x",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "1m",
+            "--cron",
+            "* * * * *",
+            "--message",
+            "x",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "1m",
+            "--tz",
+            "UTC",
+            "--message",
+            "x",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "1m",
+            "--message",
+            "x",
+            "--system-event",
+            "y",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "1m",
+            "--message",
+            "x",
+            "--session",
+            "main",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "1m",
+            "--system-event",
+            "x",
+            "--session",
+            "isolated",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--every",
+            "1m",
+            "--system-event",
+            "x",
+            "--announce",
+        ],
+        &[
+            "cron",
+            "add",
+            "--name",
+            "x",
+            "--cron",
+            "0 * * * *",
+            "--exact",
+            "--stagger",
+            "1m",
+            "--message",
+            "x",
+        ],
+        &["cron", "edit", "id", "--enable", "--disable"],
+        &["cron", "runs", "--id", "x", "--limit", "201"],
+        &["tokens", "create", "--name", "x"],
+        &[
+            "tokens",
+            "create",
+            "--name",
+            "x",
+            "--scopes",
+            "operator.everything",
+        ],
+        &[
+            "tokens",
+            "create",
+            "--name",
+            "x",
+            "--scopes",
+            "operator.read",
+            "--expires",
+            "soon",
+        ],
+        &["system", "event", "--text", "x", "--mode", "later"],
+        &["logs", "--limit", "0"],
+        &["completion"],
+        &["completion", "tcsh"],
+        &["--profile", "../x", "status"],
+    ] {
+        let done = terminal.run(args).exits(2).never_says("canary");
+        assert!(
+            done.stdout.is_empty() && !done.stderr.is_empty(),
+            "{args:?}: {done:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_original_rejections_are_said_in_our_words() {
+    let terminal = Terminal::new();
+    let add = ["cron", "add", "--name", "bad", "--message", "x"];
+    let with = |more: &[&'static str]| terminal.run(&[&add[..], more].concat()).exits(2);
+    insta::assert_snapshot!(with(&[]).stderr, @"error: a job needs a schedule: exactly one of --at, --every and --cron");
+    insta::assert_snapshot!(with(&["--at", "tomorrow"]).stderr, @r#"
+    error: --at "tomorrow" is neither an ISO time nor a span
+      next: --at 2026-12-01T09:00:00Z, or --at 20m for 20 minutes from now
+    "#);
+    insta::assert_snapshot!(with(&["--every", "1m", "--system-event", "y"]).stderr, @"error: a job needs a payload: exactly one of --system-event and --message");
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let terminal = Terminal::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        drop(
+            terminal
+                .run(&["completion", shell])
+                .exits(0)
+                .says("clawgate"),
+        );
+    }
+    drop(
+        terminal
+            .run(&["completion", "--shell", "bash"])
+            .exits(0)
+            .says("clawgate"),
+    );
+}
+
+#[test]
+fn the_configuration_is_found_where_it_is_said_to_be() {
+    let plain = Terminal::new();
+    drop(
+        plain
+            .run(&["config", "file"])
+            .exits(0)
+            .says("~/.clawgate/clawgate.json"),
+    );
+    drop(
+        plain
+            .run(&["--profile", "lab", "config", "file"])
+            .exits(0)
+            .says("~/.clawgate-lab/clawgate.json"),
+    );
+    drop(
+        plain
+            .run(&["config", "file", "--state-dir", "/srv/x"])
+            .exits(0)
+            .says("/srv/x/clawgate.json"),
+    );
+    let theirs = Terminal::new().env("OPENCLAW_STATE_DIR", "/srv/theirs");
+    drop(
+        theirs
+            .run(&["config", "file"])
+            .exits(0)
+            .says("/srv/theirs/clawgate.json"),
+    );
+    let both = theirs
+        .env("CLAWGATE_STATE_DIR", "/srv/ours")
+        .env("OPENCLAW_CONFIG_PATH", "/srv/c.json");
+    drop(both.run(&["config", "file"]).exits(0).says("/srv/c.json"));
+    drop(
+        both.run(&["config", "file", "--config", "/srv/flag.json"])
+            .exits(0)
+            .says("/srv/flag.json"),
+    );
+}
+
+#[test]
+fn the_configuration_is_read_with_secrets_masked() {
+    let terminal = Terminal::new().config(
+        "// mine\n{gateway: {mode: 'local', port: 18911, auth: {mode: 'token', token: 'canary'}}}",
+    );
+    let done = terminal
+        .run(&["config", "get", "gateway", "--json"])
+        .exits(0)
+        .never_says("canary");
+    assert_eq!(done.json()["auth"]["token"], "__OPENCLAW_REDACTED__");
+    assert_eq!(
+        terminal
+            .run(&["config", "get", "gateway.port"])
+            .exits(0)
+            .stdout,
+        "18911\n"
+    );
+    assert_eq!(
+        terminal
+            .run(&["config", "get", "gateway.mode"])
+            .exits(0)
+            .stdout,
+        "local\n"
+    );
+    drop(
+        terminal
+            .run(&["config", "get", "nope.nope"])
+            .exits(1)
+            .complains("nope.nope is not set"),
+    );
+    let report = terminal
+        .run(&["config", "validate", "--json"])
+        .exits(0)
+        .json();
+    assert_eq!(report["valid"], true);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_exits_78_and_names_the_place() {
+    let broken = Terminal::new().config("{gateway: {port: }");
+    drop(broken.run(&["health"]).exits(78).complains("clawgate.json"));
+    let wrong = Terminal::new().config(r#"{"gateway":{"auth":{"token":5}}}"#);
+    drop(
+        wrong
+            .run(&["health"])
+            .exits(78)
+            .complains("gateway.auth.token")
+            .complains("config validate"),
+    );
+    drop(
+        wrong
+            .run(&["config", "validate"])
+            .exits(1)
+            .says("gateway.auth.token: expected a text"),
+    );
+    assert_eq!(
+        wrong.run(&["health", "--json"]).exits(78).json_error()["kind"],
+        "config"
+    );
+    let remote = Terminal::new().config(r#"{"gateway":{"mode":"remote"}}"#);
+    drop(
+        remote
+            .run(&["health"])
+            .exits(78)
+            .complains("gateway.remote.url is missing"),
+    );
+    drop(
+        remote
+            .run(&["gateway", "run"])
+            .exits(78)
+            .complains("gateway.mode"),
+    );
+    let identity = Terminal::new().config("{}");
+    let path = identity.state_dir().join("identity");
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("device.json"), "canary").unwrap();
+    drop(
+        identity
+            .run(&["health"])
+            .exits(78)
+            .complains("device.json")
+            .never_says("canary"),
+    );
+}

@@ -1,0 +1,428 @@
+//! The life of one socket: challenge, connect, then requests in and responses and events out.
+//!
+//! One task owns the socket. A request that has to wait is a task of its own, because an act that
+//! was begun is carried through when the socket goes; only its answer is then nobody's. What is queued during
+//! one wake-up is written in one go. When the peer does not read, this stops reading: a client
+//! that only sends is held back by its own socket, and costs a bounded amount of memory.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use clawgate_core::{Dialect, Method, authz};
+use clawgate_protocol::{
+    event::Event,
+    frame::{self, DecodeError, EventParts, PAYLOAD_BYTES_MAX, PRE_HELLO_BYTES_MAX},
+    method,
+};
+use futures_util::{Stream as _, stream::FuturesUnordered};
+use serde_json::Value;
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tungstenite::Utf8Bytes;
+
+use crate::{
+    Gateway,
+    dispatch::{self, Answer, Call, Reply},
+    error,
+    handshake::{self, Welcome},
+    hub::{Link, Outgoing, Principal},
+    listen::{PreHelloPlace, Request},
+    websocket::{Incoming, Socket},
+};
+
+/// Requests of one connection that wait at once; further ones stay in the socket.
+const IN_FLIGHT_MAX: usize = 64;
+/// Unflushed bytes above which no more is read and no more events are taken.
+const UNFLUSHED_BYTES_MAX: usize = 256 * 1024;
+/// Messages taken in one wake-up, so that one busy client does not starve the others.
+const READ_BATCH_MAX: usize = 64;
+/// Role errors in a row after which the connection is closed.
+const ROLE_ERRORS_MAX: u32 = 10;
+/// How long a closing peer may take.
+const LINGER: Duration = Duration::from_secs(1);
+/// Wire 4: time between pings, and time for the pong.
+const PING_EVERY: Duration = Duration::from_secs(25);
+
+/// Runs an upgraded stream to its end.
+pub(crate) async fn run(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    read: Vec<u8>,
+    request: Request,
+    place: PreHelloPlace,
+) {
+    let mut socket = Socket::new(stream, read, PRE_HELLO_BYTES_MAX);
+    let conn_id = uuid::Uuid::new_v4().to_string();
+    let nonce = uuid::Uuid::new_v4().to_string();
+    socket.queue(challenge(&nonce));
+    let deadline = Instant::now() + Duration::from_millis(gateway.config.handshake_timeout_ms);
+    let text = tokio::select! {
+        () = gateway.stopping.cancelled() => {
+            socket.queue_close(1012, "service restart");
+            return socket.linger(LINGER).await;
+        }
+        first = first_message(&mut socket, deadline) => match first {
+            First::Text(text) => text,
+            First::Close(code) => {
+                socket.queue_close(code, "");
+                return socket.linger(LINGER).await;
+            }
+            First::Gone => return,
+        },
+    };
+    let judged = handshake::judge(&gateway, &request, &conn_id, &nonce, text.as_str()).await;
+    drop(place);
+    let (principal, welcome) = match judged {
+        Ok(granted) => granted,
+        Err(refusal) => {
+            if let Some((id, error)) = &refusal.response {
+                socket.queue(frame::response_error(id, error).into());
+            }
+            socket.queue_close(refusal.code, &refusal.reason);
+            return socket.linger(LINGER).await;
+        }
+    };
+    drop(request);
+    socket.set_message_bytes_max(PAYLOAD_BYTES_MAX);
+    Session::begin(gateway, socket, principal, welcome).run().await;
+}
+
+fn challenge(nonce: &str) -> Utf8Bytes {
+    let payload = serde_json::json!({
+        "nonce": nonce,
+        "ts": crate::clock::now_ms(),
+        "capabilities": [clawgate_protocol::connect::LOCAL_PROOF_CAPABILITY],
+    });
+    let parts = EventParts::new(Event::ConnectChallenge.name(), &payload.to_string(), None);
+    parts.frame(None).into()
+}
+
+enum First {
+    Text(Utf8Bytes),
+    Close(u16),
+    Gone,
+}
+
+async fn first_message(socket: &mut Socket, deadline: Instant) -> First {
+    loop {
+        socket.try_flush();
+        if socket.has_ended() {
+            return First::Gone;
+        }
+        match socket.try_read() {
+            Incoming::Text(text) => return First::Text(text),
+            Incoming::Control => continue,
+            Incoming::Nothing => {}
+            Incoming::TooLarge => return First::Close(1009),
+            Incoming::Broken(code) => return First::Close(code),
+            Incoming::Closed => {
+                socket.try_flush();
+                return First::Gone;
+            }
+        }
+        match tokio::time::timeout_at(deadline, socket.ready(true)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return First::Gone,
+            Err(_) => return First::Close(1000),
+        }
+    }
+}
+
+/// A request that waits: its id, its method, and its answer to come.
+type Done = (String, &'static str, Reply);
+type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// An authenticated socket.
+struct Session {
+    gateway: Arc<Gateway>,
+    socket: Socket,
+    link: Arc<Link>,
+    outbox: mpsc::Receiver<Outgoing>,
+    welcome: Arc<Welcome>,
+    in_flight: FuturesUnordered<InFlight>,
+    /// Bytes of events that are queued in the socket and not flushed.
+    events_unflushed: usize,
+    role_errors: u32,
+    closing: Option<(u16, String)>,
+    peer_left: bool,
+    /// Whether whole messages may lie in the socket's buffer already, so that waiting for the
+    /// stream could wait for nothing.
+    may_have_more: bool,
+    next_ping: Instant,
+    pong_due: bool,
+}
+
+impl Session {
+    fn begin(
+        gateway: Arc<Gateway>,
+        mut socket: Socket,
+        principal: Principal,
+        welcome: Welcome,
+    ) -> Self {
+        // Joined before the hello is built: nothing that happens in between is missed.
+        let (link, outbox) = gateway.hub.join(principal);
+        if welcome.here.is_tracked() {
+            gateway.presence.came(&welcome.here, crate::clock::now_ms());
+            gateway.publish_presence();
+        }
+        socket.queue(handshake::hello(&gateway, &link.principal, &welcome).into());
+        socket.try_flush();
+        let principal = &link.principal;
+        tracing::debug!(
+            conn = %principal.conn_id, client = %principal.client_id, mode = %principal.client_mode,
+            role = %principal.grant.role(), scopes = %principal.grant.scopes().joined(),
+            basis = principal.grant.basis().as_str(), address = %principal.address,
+            protocol = principal.dialect.version(), "connected"
+        );
+        Self {
+            gateway,
+            socket,
+            link,
+            outbox,
+            welcome: Arc::new(welcome),
+            in_flight: FuturesUnordered::new(),
+            events_unflushed: 0,
+            role_errors: 0,
+            closing: None,
+            peer_left: false,
+            // A client may have sent its first requests together with its connect.
+            may_have_more: true,
+            next_ping: Instant::now() + PING_EVERY,
+            pong_due: false,
+        }
+    }
+
+    async fn run(mut self) {
+        while !self.is_over() {
+            self.turn().await;
+        }
+        self.end().await;
+    }
+
+    fn is_over(&self) -> bool {
+        self.closing.is_some() || self.peer_left || self.socket.has_ended()
+    }
+
+    /// One wake-up: wait for something, do all of it that is there, flush once.
+    async fn turn(&mut self) {
+        let congested = self.socket.unflushed() > UNFLUSHED_BYTES_MAX;
+        let reads = !congested && self.in_flight.len() < IN_FLIGHT_MAX;
+        let flushes = self.socket.unflushed() > 0;
+        tokio::select! {
+            biased;
+            outgoing = self.outbox.recv(), if !congested => self.take_outgoing(outgoing),
+            (id, method, reply) = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
+                self.answer(&id, method, reply);
+            }
+            ready = ready(&self.socket, reads, self.may_have_more), if reads || flushes => match ready {
+                Ok(()) if reads => self.read(),
+                Ok(()) => {}
+                Err(_) => self.peer_left = true,
+            },
+            () = tokio::time::sleep_until(self.next_ping), if self.pings() => self.ping(),
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.socket.try_flush();
+        if self.socket.unflushed() == 0 && self.events_unflushed > 0 {
+            self.link.sent(self.events_unflushed);
+            self.events_unflushed = 0;
+        }
+        // Revoked while its outbox was full: the close did not fit, the fact still holds.
+        if !self.link.is_live() && self.closing.is_none() && self.outbox.is_empty() {
+            self.closing = Some((crate::pairing::AUTHORITY_CHANGED, "gateway auth changed".to_owned()));
+        }
+    }
+
+    fn take_outgoing(&mut self, first: Option<Outgoing>) {
+        let mut next = first;
+        let mut taken = 0;
+        while let Some(outgoing) = next {
+            match outgoing {
+                Outgoing::Text(text) => {
+                    self.events_unflushed += text.len();
+                    self.socket.queue(text);
+                }
+                Outgoing::Close(code, reason) => {
+                    self.closing = Some((code, reason));
+                    return;
+                }
+            }
+            taken += 1;
+            if taken >= READ_BATCH_MAX || self.socket.unflushed() > UNFLUSHED_BYTES_MAX {
+                return;
+            }
+            next = self.outbox.try_recv().ok();
+        }
+    }
+
+    fn read(&mut self) {
+        self.may_have_more = true;
+        for _ in 0..READ_BATCH_MAX {
+            let incoming = self.socket.try_read();
+            // Any sign of life will do for a pong.
+            self.pong_due &= matches!(incoming, Incoming::Nothing);
+            match incoming {
+                Incoming::Text(text) => self.message(text.as_str()),
+                Incoming::Control => {}
+                Incoming::Nothing => {
+                    self.may_have_more = false;
+                    return;
+                }
+                Incoming::Closed => {
+                    self.peer_left = true;
+                    return;
+                }
+                Incoming::TooLarge => self.closing = Some((1009, String::new())),
+                Incoming::Broken(code) => self.closing = Some((code, String::new())),
+            }
+            if self.is_over()
+                || self.in_flight.len() >= IN_FLIGHT_MAX
+                || self.socket.unflushed() > UNFLUSHED_BYTES_MAX
+            {
+                return;
+            }
+        }
+    }
+
+    /// One request: frame, role, scope, method, params, in this order.
+    fn message(&mut self, text: &str) {
+        let dialect = self.link.principal.dialect;
+        let request = match frame::decode_request(text, dialect) {
+            Ok(request) => request,
+            Err(DecodeError::NotJson) => return,
+            Err(DecodeError::Shape { id, problems }) => {
+                let error = clawgate_protocol::ErrorShape::invalid(format!(
+                    "invalid request frame: {problems}"
+                ));
+                self.socket.queue(frame::response_error(&id, &error).into());
+                return;
+            }
+        };
+        if !self.link.is_live() {
+            return;
+        }
+        let known = Method::parse(&request.method);
+        let admitted = match known {
+            Some(method) => {
+                authz::admit(&self.link.principal.grant, method.spec().access(dialect))
+            }
+            None => authz::admit(
+                &self.link.principal.grant,
+                &method::access_by_name(&request.method, dialect),
+            ),
+        };
+        if let Err(refused) = admitted {
+            let is_role = matches!(refused, authz::Refused::Role(_));
+            let error = error::refused(&self.link.principal, &refused);
+            self.refuse(&request.id, &request.method, &error);
+            self.role_errors = if is_role { self.role_errors + 1 } else { 0 };
+            if self.role_errors > ROLE_ERRORS_MAX {
+                self.closing = Some((1008, "repeated unauthorized calls".to_owned()));
+            }
+            return;
+        }
+        self.role_errors = 0;
+        let Some(method) = known else {
+            let message = format!("unknown method: {}", request.method);
+            let error = clawgate_protocol::ErrorShape::invalid(message);
+            return self.refuse(&request.id, &request.method, &error);
+        };
+        let call = Call {
+            method,
+            params: request.params,
+            gateway: &self.gateway,
+            link: &self.link,
+            welcome: &self.welcome,
+        };
+        match dispatch::call(&call) {
+            Answer::Now(reply) => self.answer(&request.id, method.spec().name, reply),
+            Answer::Later(future) => {
+                let (id, name) = (request.id.into_owned(), method.spec().name);
+                self.in_flight
+                    .push(Box::pin(async move { (id, name, future.await) }));
+            }
+        }
+    }
+
+    fn answer(&mut self, id: &str, method: &str, reply: Reply) {
+        match reply.outcome {
+            Ok(payload) => self.socket.queue(frame::response_ok(id, &payload).into()),
+            Err(error) => self.refuse(id, method, &error),
+        }
+        if let Some((code, reason)) = reply.then_close {
+            self.closing = Some((code, reason));
+        }
+    }
+
+    /// Answers with an error, and writes one line about it.
+    fn refuse(&mut self, id: &str, method: &str, error: &clawgate_protocol::ErrorShape) {
+        tracing::warn!(
+            method = %method.chars().take(80).collect::<String>(),
+            code = error.detail_code().unwrap_or(error.code.as_str()),
+            reason = %error.message.chars().take(300).collect::<String>(),
+            conn = %self.link.principal.conn_id,
+            id = %id.chars().take(80).collect::<String>(),
+            "refused"
+        );
+        let text = frame::response_error(&Value::from(id), error);
+        self.socket.queue(text.into());
+    }
+
+    fn pings(&self) -> bool {
+        self.link.principal.dialect == Dialect::V4
+    }
+
+    fn ping(&mut self) {
+        if self.pong_due {
+            // Nothing came back for a whole period: the peer is gone, without a word.
+            self.peer_left = true;
+            return;
+        }
+        self.pong_due = true;
+        self.next_ping = Instant::now() + PING_EVERY;
+        self.socket.queue_ping();
+    }
+
+    async fn end(self) {
+        let conn_id = &self.link.principal.conn_id;
+        self.gateway.hub.leave(conn_id);
+        if self.welcome.here.is_tracked() {
+            self.gateway
+                .presence
+                .went(&self.welcome.here, crate::clock::now_ms());
+            self.gateway.publish_presence();
+        }
+        tracing::debug!(conn = %conn_id, "disconnected");
+        let mut socket = self.socket;
+        if let Some((code, reason)) = &self.closing {
+            socket.queue_close(*code, reason);
+        }
+        if !socket.has_ended() {
+            socket.linger(LINGER).await;
+        }
+    }
+}
+
+/// Waits for the socket, unless there may be something to read in its buffer.
+async fn ready(socket: &Socket, reads: bool, may_have_more: bool) -> std::io::Result<()> {
+    if reads && may_have_more {
+        return Ok(());
+    }
+    socket.ready(reads).await
+}
+
+/// The next finished request. Never finishes while there is none.
+async fn next_done(in_flight: &mut FuturesUnordered<InFlight>) -> Done {
+    poll_fn(|context| match Pin::new(&mut *in_flight).poll_next(context) {
+        Poll::Ready(Some(done)) => Poll::Ready(done),
+        Poll::Ready(None) | Poll::Pending => Poll::Pending,
+    })
+    .await
+}

@@ -1,0 +1,270 @@
+//! Credentials: checks what a connect presents, each kind on its own, under the lockout.
+//!
+//! What the checks mean is decided by `core::authz`; here it is only found out which hold.
+
+use std::sync::{Mutex, PoisonError};
+
+use clawgate_core::{
+    Dialect, ScopeSet,
+    authz::{Browser, Check, CredentialFault, Credentials, Peer, ScopedCheck},
+    lockout::{Attempt, Limits, Lockout, Purpose, Source},
+};
+use clawgate_protocol::{connect::AuthClaim, proof::local_proof_text};
+
+use crate::{
+    clock::now_ms,
+    config::{Auth, Config, is_secret},
+    listen::Request,
+    pairing::{Arrival, Pairings},
+    state::Keys,
+    tokens::ApiTokens,
+};
+
+/// The lockout, shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Guard(Mutex<Lockout>);
+
+impl Guard {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(Mutex::new(Lockout::new(limits)))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Lockout> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self, purpose: Purpose, source: Source) -> Result<Attempt, CredentialFault> {
+        self.lock()
+            .reserve(purpose, source, now_ms())
+            .map_err(|retry_after_ms| CredentialFault::RateLimited { retry_after_ms })
+    }
+
+    fn succeeded(&self, attempt: Attempt) {
+        self.lock().succeeded(attempt);
+    }
+}
+
+/// Everything that a check needs to know about the caller.
+#[derive(Debug)]
+pub(crate) struct Presented<'a> {
+    pub request: &'a Request,
+    pub peer: Peer,
+    pub browser: Browser,
+    pub dialect: Dialect,
+    pub auth: &'a AuthClaim,
+    pub nonce: &'a str,
+    pub role: &'a str,
+    pub scopes: Option<&'a ScopeSet>,
+    /// The proven device, if any.
+    pub arrival: Option<&'a Arrival>,
+}
+
+/// What was found out.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub credentials: Credentials,
+    /// Name of the API token that held.
+    pub api_token: Option<String>,
+    /// How long to wait before telling of a failure, milliseconds.
+    pub delay_ms: u64,
+    /// Whether the device token held; wire 4 names the method by it.
+    pub by_device_token: bool,
+}
+
+/// Where the secrets are.
+#[derive(Debug)]
+pub(crate) struct Checker<'a> {
+    pub config: &'a Config,
+    pub guard: &'a Guard,
+    pub keys: &'a Keys,
+    pub pairings: &'a Pairings,
+    pub tokens: &'a ApiTokens,
+}
+
+impl Checker<'_> {
+    /// Checks everything that is presented.
+    pub(crate) async fn check(&self, presented: &Presented<'_>) -> Checked {
+        let mut checked = Checked {
+            credentials: Credentials::NONE,
+            api_token: None,
+            delay_ms: 0,
+            by_device_token: false,
+        };
+        let auth = presented.auth;
+        let token = filled(auth.token.as_deref());
+        if let Some(secret) = token.filter(|token| ApiTokens::is_shaped(token)) {
+            checked.credentials.api_token = self.api_token(presented, secret, &mut checked);
+        } else {
+            checked.credentials.shared = self.shared(presented, &mut checked);
+        }
+        let shared_held = checked.credentials.shared == Check::Valid;
+        if let Some(arrival) = presented.arrival
+            && !shared_held
+            && !matches!(checked.credentials.api_token, ScopedCheck::Valid(_))
+        {
+            self.device_token(presented, arrival, &mut checked).await;
+        }
+        // A setup code is a device's; without one there is nothing that it could set up.
+        if presented.arrival.is_some() && filled(auth.bootstrap_token.as_deref()).is_some() {
+            checked.credentials.bootstrap = Check::Bad(CredentialFault::BootstrapInvalid);
+        }
+        if let Some(proof) = filled(auth.local_proof.as_deref()) {
+            checked.credentials.local_proof = self.local_proof(presented, proof, &mut checked);
+        }
+        if let Auth::TrustedProxy(proxy) = &self.config.auth {
+            checked.credentials.identity = identity(presented, proxy);
+        }
+        checked
+    }
+
+    fn attempt(
+        &self,
+        presented: &Presented<'_>,
+        purpose: Purpose,
+        checked: &mut Checked,
+    ) -> Result<Attempt, CredentialFault> {
+        let attempt = self.guard.reserve(purpose, source(presented))?;
+        checked.delay_ms = checked.delay_ms.max(attempt.delay_ms);
+        Ok(attempt)
+    }
+
+    fn shared(&self, presented: &Presented<'_>, checked: &mut Checked) -> Check {
+        let auth = presented.auth;
+        let (token, password) = (filled(auth.token.as_deref()), filled(auth.password.as_deref()));
+        // Wire 4 takes the other field where its own is empty; wire 3 calls that missing.
+        let other = |field| if presented.dialect == Dialect::V4 { field } else { None };
+        let (secret, given, fault) = match &self.config.auth {
+            Auth::Token(secret) => (secret, token.or(other(password)), CredentialFault::TokenMismatch),
+            Auth::Password(secret) => {
+                (secret, password.or(other(token)), CredentialFault::PasswordMismatch)
+            }
+            Auth::None | Auth::TrustedProxy(_) => return Check::Absent,
+        };
+        let Some(given) = given else {
+            return Check::Absent;
+        };
+        let attempt = match self.attempt(presented, Purpose::SharedSecret, checked) {
+            Ok(attempt) => attempt,
+            Err(limited) => return Check::Bad(limited),
+        };
+        if is_secret(secret, given) {
+            self.guard.succeeded(attempt);
+            Check::Valid
+        } else {
+            Check::Bad(fault)
+        }
+    }
+
+    fn api_token(
+        &self,
+        presented: &Presented<'_>,
+        secret: &str,
+        checked: &mut Checked,
+    ) -> ScopedCheck {
+        let attempt = match self.attempt(presented, Purpose::ApiToken, checked) {
+            Ok(attempt) => attempt,
+            Err(limited) => return ScopedCheck::Bad(limited),
+        };
+        let (check, name) = self.tokens.check(secret);
+        if name.is_some() {
+            self.guard.succeeded(attempt);
+            checked.api_token = name;
+        }
+        check
+    }
+
+    /// Tries the device token: `deviceToken` if sent, else what stands in `token`. Only the former
+    /// is a claim of its own; the latter failing leaves the shared secret's fault in place.
+    async fn device_token(
+        &self,
+        presented: &Presented<'_>,
+        arrival: &Arrival,
+        checked: &mut Checked,
+    ) {
+        let auth = presented.auth;
+        let own = filled(auth.device_token.as_deref());
+        let Some(candidate) = own.or(filled(auth.token.as_deref())) else {
+            return;
+        };
+        let attempt = match self.attempt(presented, Purpose::DeviceToken, checked) {
+            Ok(attempt) => attempt,
+            Err(limited) => {
+                checked.credentials.device_token = ScopedCheck::Bad(limited);
+                return;
+            }
+        };
+        if let Some(scopes) = self.pairings.check_token(arrival, candidate).await {
+            self.guard.succeeded(attempt);
+            checked.credentials.device_token = ScopedCheck::Valid(scopes);
+            checked.by_device_token = true;
+        } else if own.is_some() {
+            checked.credentials.device_token =
+                ScopedCheck::Bad(CredentialFault::DeviceTokenMismatch);
+        }
+    }
+
+    fn local_proof(
+        &self,
+        presented: &Presented<'_>,
+        proof: &str,
+        checked: &mut Checked,
+    ) -> Check {
+        if presented.peer != Peer::LoopbackDirect || presented.browser != Browser::No {
+            return Check::Bad(CredentialFault::LocalProofNotLocal);
+        }
+        let attempt = match self.attempt(presented, Purpose::LocalProof, checked) {
+            Ok(attempt) => attempt,
+            Err(limited) => return Check::Bad(limited),
+        };
+        let text = local_proof_text(presented.nonce, presented.role, presented.scopes);
+        if self.keys.verifies_local(&text, proof) {
+            self.guard.succeeded(attempt);
+            Check::Valid
+        } else {
+            Check::Bad(CredentialFault::LocalProofMismatch)
+        }
+    }
+}
+
+/// A credential that is there: blanks around it do not count, and nothing but blanks is absent.
+fn filled(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// Who guesses: a page by its origin, a program here, an address elsewhere.
+fn source(presented: &Presented<'_>) -> Source {
+    if let Some(origin) = presented.request.header("origin") {
+        return Source::Origin(origin.trim().to_ascii_lowercase().chars().take(256).collect());
+    }
+    if presented.peer == Peer::LoopbackDirect {
+        return Source::Loopback;
+    }
+    Source::Address(presented.request.client_address())
+}
+
+fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> ScopedCheck {
+    let request = presented.request;
+    let user = request.header(&proxy.user_header).map(str::trim).filter(|user| !user.is_empty());
+    if presented.peer != Peer::TrustedProxy {
+        return match user {
+            Some(_) => ScopedCheck::Bad(CredentialFault::ProxyUntrusted),
+            None => ScopedCheck::Absent,
+        };
+    }
+    let all_there = proxy
+        .required_headers
+        .iter()
+        .all(|name| request.header(name).is_some_and(|value| !value.trim().is_empty()));
+    let Some(user) = user.filter(|_| all_there) else {
+        let sent = filled(presented.auth.token.as_deref()).is_some() || presented.arrival.is_some();
+        return if sent {
+            ScopedCheck::Bad(CredentialFault::ProxyUserMissing)
+        } else {
+            ScopedCheck::Absent
+        };
+    };
+    if !proxy.allow_users.is_empty() && !proxy.allow_users.iter().any(|allowed| allowed == user) {
+        return ScopedCheck::Bad(CredentialFault::ProxyUserNotAllowed);
+    }
+    ScopedCheck::Valid(proxy.scopes_of(user))
+}

@@ -1,0 +1,229 @@
+//! Dispatch: one exhaustive match from method to handler, the daemon's table of contents.
+//!
+//! A caller that gets here was admitted. Methods that answer from memory do so at once; the
+//! others become futures of the connection.
+
+use std::{borrow::Cow, pin::Pin, sync::Arc};
+
+use clawgate_core::{Dialect, Method};
+use clawgate_protocol::{ErrorShape, frame::to_json, shape};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{Gateway, error, handshake::Welcome, hub::Link, methods};
+
+/// An admitted request.
+pub(crate) struct Call<'a> {
+    pub method: Method,
+    pub params: Option<Cow<'a, str>>,
+    pub gateway: &'a Arc<Gateway>,
+    pub link: &'a Arc<Link>,
+    pub welcome: &'a Arc<Welcome>,
+}
+
+/// JSON text of a result: shared where it is kept, owned where it was made.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    Kept(Arc<str>),
+    Made(String),
+}
+
+impl std::ops::Deref for Payload {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Kept(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub outcome: Result<Payload, ErrorShape>,
+    /// Close the caller's own connection after the answer: its authority ended with this call.
+    pub then_close: Option<(u16, String)>,
+}
+
+impl Reply {
+    /// A result, encoded now.
+    pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Self {
+        Self::made(to_json(value))
+    }
+
+    /// A result that is JSON text already.
+    pub(crate) fn made(text: String) -> Self {
+        Self {
+            outcome: Ok(Payload::Made(text)),
+            then_close: None,
+        }
+    }
+
+    /// A result that is kept encoded.
+    pub(crate) fn kept(text: Arc<str>) -> Self {
+        Self {
+            outcome: Ok(Payload::Kept(text)),
+            then_close: None,
+        }
+    }
+
+    /// A failure.
+    pub(crate) fn error(error: ErrorShape) -> Self {
+        Self {
+            outcome: Err(error),
+            then_close: None,
+        }
+    }
+
+    /// The same, and the caller's connection ends after it.
+    #[must_use]
+    pub(crate) fn closing(mut self, code: u16, reason: &str) -> Self {
+        self.then_close = Some((code, reason.to_owned()));
+        self
+    }
+}
+
+impl From<Result<Self, ErrorShape>> for Reply {
+    fn from(result: Result<Self, ErrorShape>) -> Self {
+        result.unwrap_or_else(Self::error)
+    }
+}
+
+/// An answer, now or later.
+pub(crate) enum Answer {
+    Now(Reply),
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+impl Answer {
+    /// A future as an answer.
+    pub(crate) fn later(future: impl Future<Output = Reply> + Send + 'static) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.link.principal.dialect
+    }
+
+    /// The params as JSON, checked against the method's shape. Absent and `null` are `{}`.
+    pub(crate) fn value(&self) -> Result<Value, ErrorShape> {
+        let value = self.unchecked()?;
+        if let Some(shape) = &self.method.spec().params {
+            self.check(&value, shape)?;
+        }
+        Ok(value)
+    }
+
+    /// The params as JSON, before any check.
+    pub(crate) fn unchecked(&self) -> Result<Value, ErrorShape> {
+        match self.params.as_deref() {
+            None | Some("null") => Ok(Value::Object(serde_json::Map::new())),
+            Some(text) => serde_json::from_str(text)
+                .map_err(|_| self.invalid("must not be nested deeper than 128 levels")),
+        }
+    }
+
+    /// Checks params against a shape.
+    pub(crate) fn check(&self, value: &Value, shape: &shape::Shape) -> Result<(), ErrorShape> {
+        shape::check(value, shape, self.dialect()).map_err(|problems| self.invalid(&problems))
+    }
+
+    /// The params as a type.
+    pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<T, ErrorShape> {
+        self.parse(self.value()?)
+    }
+
+    /// Checked params as a type.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, value: Value) -> Result<T, ErrorShape> {
+        serde_path_to_error::deserialize(value)
+            .map_err(|error| self.invalid(&format!("at {}: {}", error.path(), error.inner())))
+    }
+
+    /// Only looks whether the params fit the method's shape.
+    pub(crate) fn fits(&self) -> Result<(), ErrorShape> {
+        if self.params.is_none() {
+            return Ok(());
+        }
+        self.value().map(drop)
+    }
+
+    /// `invalid <method> params: …`
+    pub(crate) fn invalid(&self, problems: &str) -> ErrorShape {
+        ErrorShape::invalid(format!("invalid {} params: {problems}", self.method.spec().name))
+    }
+}
+
+/// Answers a call. A method without an arm here does not compile.
+pub(crate) fn call(call: &Call<'_>) -> Answer {
+    match call.method {
+        Method::Health => methods::system::health(call),
+        Method::Status => methods::system::status(call),
+        Method::LogsTail => methods::system::logs_tail(call),
+        Method::LastHeartbeat => methods::system::last_heartbeat(call),
+        Method::SetHeartbeats => methods::system::set_heartbeats(call),
+        Method::Wake => methods::system::wake(call),
+        Method::SystemPresence => methods::system::presence(call),
+        Method::SystemEvent => methods::system::event(call),
+        Method::GatewayIdentityGet => methods::system::identity(call),
+        Method::ConfigGet => methods::config::get(call),
+        Method::ModelsList => methods::config::models(call),
+        Method::AgentsList => methods::config::agents(call),
+        Method::ExecApprovalsGet => methods::approval::get(call),
+        Method::SessionsList => methods::session::list(call),
+        Method::NodeList => methods::node::list(call),
+        Method::NodePairList => methods::node::pair_list(call),
+        Method::DevicePairList => methods::device::list(call),
+        Method::DevicePairApprove => methods::device::approve(call),
+        Method::DevicePairReject => methods::device::reject(call),
+        Method::DevicePairRemove => methods::device::remove(call),
+        Method::DeviceTokenRotate => methods::device::rotate(call),
+        Method::DeviceTokenRevoke => methods::device::revoke(call),
+        Method::CronList => methods::cron::list(call),
+        Method::CronStatus => methods::cron::status(call),
+        Method::CronAdd => methods::cron::add(call),
+        Method::CronUpdate => methods::cron::update(call),
+        Method::CronRemove => methods::cron::remove(call),
+        Method::CronRun => methods::cron::run(call),
+        Method::CronRuns => methods::cron::runs(call),
+        Method::AuthExplain => methods::auth::explain(call),
+        Method::TokensCreate => methods::token::create(call),
+        Method::TokensList => methods::token::list(call),
+        Method::TokensRevoke => methods::token::revoke(call),
+        Method::Connect => Answer::Now(Reply::error(ErrorShape::invalid(
+            "connect is only valid as the first request",
+        ))),
+    }
+}
+
+/// Runs a fallible handler body and makes its failure the answer.
+pub(crate) fn now(body: impl FnOnce() -> Result<Reply, ErrorShape>) -> Answer {
+    Answer::Now(body().into())
+}
+
+/// The same for a body that must wait. `params` are read before, so that the future owns them.
+pub(crate) fn later<P: Send + 'static, F>(
+    params: Result<P, ErrorShape>,
+    body: impl FnOnce(P) -> F,
+) -> Answer
+where
+    F: Future<Output = Result<Reply, ErrorShape>> + Send + 'static,
+{
+    match params {
+        Err(error) => Answer::Now(Reply::error(error)),
+        Ok(params) => {
+            // A task of its own: when the caller's socket goes, what was begun is carried through,
+            // so that database, memory and events never disagree.
+            let task = tokio::spawn(body(params));
+            Answer::later(async move {
+                match task.await {
+                    Ok(outcome) => outcome.into(),
+                    Err(died) => Reply::error(error::internal("a handler", &died)),
+                }
+            })
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The daemon as a library: listener, connections, dispatch, owners, lifecycle.
+//!
+//! Start with [`run`]. A request goes one way: `listen` → `connection` → `handshake` (first
+//! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
+//! store; events leave through the `hub`.
+
+mod clock;
+mod config;
+mod connection;
+mod credentials;
+mod dispatch;
+mod error;
+mod handshake;
+mod health;
+mod hub;
+mod lifecycle;
+mod listen;
+mod logs;
+mod methods;
+mod pairing;
+mod presence;
+mod scheduler;
+mod state;
+mod tokens;
+mod web;
+mod websocket;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use serde_json::value::RawValue;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::{ConfigError, Issue, validate};
+pub use lifecycle::{RunOptions, StartError, run};
+pub use state::StateError;
+
+/// Version that the gateway tells.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Where `set-heartbeats` is kept.
+pub(crate) const HEARTBEATS_SETTING: &str = "heartbeats";
+
+/// Whether the gateway takes work; what the readiness probe tells.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    pub started: Instant,
+    pub ready: AtomicBool,
+}
+
+/// The running gateway: the owners' handles, and what does not change while it runs.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub config: config::Config,
+    pub state: state::StateDir,
+    pub store: clawgate_store::Store,
+    pub keys: Arc<state::Keys>,
+    pub hub: hub::Hub,
+    pub pairings: pairing::Pairings,
+    pub tokens: tokens::ApiTokens,
+    pub guard: credentials::Guard,
+    pub presence: presence::Presence,
+    pub health: Arc<health::Health>,
+    pub scheduler: scheduler::SchedulerHandle,
+    pub routes: axum::Router,
+    pub readiness: Arc<Readiness>,
+    pub pre_hello: listen::PreHello,
+    /// Cancelled when the gateway stops taking work.
+    pub stopping: CancellationToken,
+    /// Every task that serves a peer.
+    pub tasks: TaskTracker,
+    /// New at every start.
+    pub boot_id: String,
+    /// `hello-ok.features`, encoded once.
+    pub features: Box<RawValue>,
+    /// Payload of `config.get`, encoded once.
+    pub config_text: Arc<str>,
+    pub main_session_key: String,
+    warned_unattributed: AtomicBool,
+}
+
+impl Gateway {
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.readiness.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn default_agent(&self) -> &str {
+        self.health.default_agent()
+    }
+
+    /// Says once that a proxy stands in front and is not configured.
+    pub(crate) fn warn_unattributed(&self) {
+        if !self.warned_unattributed.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                "a request came through something that forwards, and gateway.trustedProxies is \
+                 empty: such callers count as remote. Name the proxy's address in \
+                 gateway.trustedProxies, or set gateway.proxy.unattributed to \"refuse\""
+            );
+        }
+    }
+}

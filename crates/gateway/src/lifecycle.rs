@@ -1,0 +1,353 @@
+//! From start to stop.
+//!
+//! Start: take the state directory, read the configuration, open keys and database, bring the
+//! scheduler up to date, bind, say ready. Stop (SIGTERM, SIGINT): take no more work, tell every
+//! client (`shutdown`, close 1012), let what runs be recorded, close the database.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use clawgate_core::Method;
+use clawgate_protocol::{
+    connect::Features,
+    event::Event,
+    frame::{TICK_INTERVAL_MS, to_json},
+};
+use clawgate_store::{Store, StoreError};
+use secrecy::SecretString;
+use serde_json::{json, value::RawValue};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Gateway, HEARTBEATS_SETTING, Readiness, VERSION,
+    clock::now_ms,
+    config::{Config, ConfigError, Environment, Overrides},
+    credentials::Guard,
+    health::Health,
+    hub::Hub,
+    listen, logs, methods,
+    pairing::Pairings,
+    presence::{Presence, SelfEntry},
+    scheduler,
+    state::{Keys, StateDir, StateError, generated_token},
+    tokens::ApiTokens,
+    web,
+};
+
+/// How often the health snapshot is rebuilt and sent.
+const HEALTH_EVERY: Duration = Duration::from_secs(60);
+/// How long peers may take to go when the gateway stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What `clawgate gateway run` is told.
+#[derive(Debug, Default)]
+pub struct RunOptions {
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The configuration file; it need not exist.
+    pub config_path: PathBuf,
+    /// Stands above `gateway.port`. 0 lets the system choose.
+    pub port: Option<u16>,
+    /// Stands above `gateway.bind`.
+    pub bind: Option<String>,
+    /// Stands above `gateway.auth.mode`.
+    pub auth: Option<String>,
+    /// Stands above `gateway.auth.token`.
+    pub token: Option<SecretString>,
+    /// Stands above `gateway.auth.password`.
+    pub password: Option<SecretString>,
+    /// The environment's token, used when neither flag nor file names one.
+    pub environment_token: Option<SecretString>,
+    /// The environment's password, likewise.
+    pub environment_password: Option<SecretString>,
+    /// Debug lines in the log.
+    pub verbose: bool,
+}
+
+/// Why the gateway does not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The state directory cannot be used.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// The database cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The log cannot be written.
+    #[error("the log directory {path} cannot be used: {source}")]
+    Logs {
+        /// The directory.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The port cannot be had.
+    #[error("port {port} cannot be had: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The runtime or a signal handler cannot be had.
+    #[error("the runtime cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl StartError {
+    /// 78 for configuration, as `sysexits.h` has it; 1 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::State(_)
+            | Self::Store(_)
+            | Self::Logs { .. }
+            | Self::Listen { .. }
+            | Self::Runtime(_) => 1,
+        }
+    }
+
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => Some(format!(
+                "check it with: clawgate config validate --config {}",
+                error.file.display()
+            )),
+            Self::State(StateError::Held { .. }) => {
+                Some("stop the other gateway, or use another --state-dir".to_owned())
+            }
+            Self::Listen { port, .. } => Some(format!(
+                "stop what listens on {port}, or use another --port"
+            )),
+            Self::State(_) | Self::Store(_) | Self::Logs { .. } | Self::Runtime(_) => None,
+        }
+    }
+}
+
+/// Runs a gateway until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub fn run(options: &RunOptions) -> Result<(), StartError> {
+    let started = Instant::now();
+    let state = StateDir::hold(&options.state_dir)?;
+    let config = read_config(options)?;
+    let log_guard = logs::start(&state.logs(), options.verbose).map_err(|source| {
+        StartError::Logs {
+            path: state.logs(),
+            source,
+        }
+    })?;
+    for issue in &config.snapshot.warnings {
+        tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let outcome = runtime.block_on(serve(state, config, started));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(log_guard);
+    outcome
+}
+
+fn read_config(options: &RunOptions) -> Result<Config, ConfigError> {
+    let overrides = Overrides {
+        port: options.port,
+        bind: options.bind.clone(),
+        auth: options.auth.clone(),
+        token: options.token.clone(),
+        password: options.password.clone(),
+    };
+    let environment = Environment {
+        token: options.environment_token.clone(),
+        password: options.environment_password.clone(),
+    };
+    Config::load(&options.config_path, &overrides, &environment, || {
+        generated_token(&options.state_dir)
+    })
+}
+
+async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), StartError> {
+    // Signals are watched from the first moment, so that an early SIGTERM is not lost.
+    let mut signals = Signals::watch().map_err(StartError::Runtime)?;
+    let listeners = listen::bind(&config.bind.addresses(), config.port).map_err(|source| {
+        StartError::Listen {
+            port: config.port,
+            source,
+        }
+    })?;
+    let address = listeners
+        .first()
+        .and_then(|listener| listener.local_addr().ok())
+        .map_or_else(String::new, |address| address.to_string());
+    state.announce(&format!("ws://{address}"));
+    let (gateway, scheduler) = open(state, config, started)?;
+    let scheduling = gateway.tasks.spawn(scheduler.run(gateway.stopping.child_token()));
+    gateway.readiness.ready.store(true, Ordering::Release);
+    let mut accepting = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        accepting.push(tokio::spawn(listen::run(Arc::clone(&gateway), listener)));
+    }
+    let beat = tokio::spawn(beat(Arc::clone(&gateway)));
+    tracing::info!(
+        url = %format!("ws://{address}"), auth = gateway.config.auth.mode(), version = VERSION,
+        state = %gateway.state.path().display(), jobs = gateway.scheduler.job_count(),
+        start_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "listening"
+    );
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        ended = scheduling => {
+            tracing::error!(panicked = ended.is_err(), "the scheduler ended by itself; stopping");
+            "failure"
+        }
+    };
+    tracing::info!(signal, "stopping");
+    stop(&gateway).await;
+    beat.abort();
+    for task in accepting {
+        let _ = task.await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens everything that a gateway consists of.
+fn open(
+    state: StateDir,
+    config: Config,
+    started: Instant,
+) -> Result<(Arc<Gateway>, scheduler::Scheduler), StartError> {
+    let keys = Arc::new(Keys::open(&state)?);
+    let store = Store::open(&state.database())?;
+    let hub = Hub::default();
+    let pairings = Pairings::open(&store, &hub, &keys)?;
+    let tokens = ApiTokens::open(&store, &hub)?;
+    let heartbeats = store
+        .read_blocking(|db| db.setting(HEARTBEATS_SETTING))?
+        .is_some_and(|value| value == "on");
+    let sessions = store.path().display().to_string();
+    let health = Arc::new(Health::new(&config, sessions, heartbeats, now_ms()));
+    let main_session_key = format!("agent:{}:main", health.default_agent());
+    let boot_id = uuid::Uuid::new_v4().to_string();
+    let told = Arc::clone(&health);
+    let (scheduler, handle) = scheduler::open(
+        &store,
+        &hub,
+        &config.cron,
+        &boot_id,
+        &main_session_key,
+        Arc::new(move || told.status_changed()),
+    )?;
+    let readiness = Arc::new(Readiness {
+        started,
+        ready: AtomicBool::new(false),
+    });
+    let gateway = Arc::new(Gateway {
+        guard: Guard::new(config.rate_limit),
+        presence: Presence::new(SelfEntry::of_this_machine(VERSION)),
+        config_text: Arc::from(methods::config::payload(&config)),
+        routes: web::routes(Arc::clone(&readiness)),
+        pre_hello: listen::PreHello::default(),
+        stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        features: features(),
+        warned_unattributed: AtomicBool::new(false),
+        scheduler: handle,
+        config,
+        state,
+        store,
+        keys,
+        hub,
+        pairings,
+        tokens,
+        health,
+        readiness,
+        boot_id,
+        main_session_key,
+    });
+    Ok((gateway, scheduler))
+}
+
+/// `hello-ok.features`: exactly what is served.
+fn features() -> Box<RawValue> {
+    let features = Features {
+        methods: Method::ALL
+            .iter()
+            .map(|method| method.spec())
+            .filter(|spec| spec.advertised)
+            .map(|spec| spec.name.to_owned())
+            .collect(),
+        events: Event::ALL.iter().map(|event| event.name().to_owned()).collect(),
+    };
+    RawValue::from_string(to_json(&features)).expect("encoded by serde_json")
+}
+
+/// Ticks and health snapshots, for as long as the gateway runs.
+async fn beat(gateway: Arc<Gateway>) {
+    let tick = Duration::from_millis(TICK_INTERVAL_MS);
+    let start = tokio::time::Instant::now();
+    let mut ticks = tokio::time::interval_at(start + tick, tick);
+    let mut healths = tokio::time::interval_at(start + HEALTH_EVERY, HEALTH_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    healths.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = gateway.stopping.cancelled() => return,
+            _ = ticks.tick() => {
+                let payload = json!({"ts": now_ms()}).to_string();
+                gateway.hub.publish(Event::Tick, &payload, None);
+            }
+            _ = healths.tick() => {
+                gateway.health.refresh(now_ms());
+                gateway.publish_health();
+            }
+        }
+    }
+}
+
+async fn stop(gateway: &Arc<Gateway>) {
+    gateway.readiness.ready.store(false, Ordering::Release);
+    let payload = json!({"reason": "gateway stopping", "restartExpectedMs": null});
+    gateway.hub.publish(Event::Shutdown, &payload.to_string(), None);
+    gateway.hub.close_all(1012, "service restart");
+    gateway.stopping.cancel();
+    gateway.tasks.close();
+    if tokio::time::timeout(DRAIN, gateway.tasks.wait()).await.is_err() {
+        tracing::warn!(sessions = gateway.hub.len(), "some peers did not go in time");
+    }
+}
+
+/// The signals that end a gateway.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

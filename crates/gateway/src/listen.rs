@@ -1,0 +1,334 @@
+//! The listener: one port for HTTP and WebSocket.
+//!
+//! hyper reads the request; an upgrade to WebSocket is judged by its headers alone and then
+//! becomes a connection, everything else goes to the HTTP routes.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::body::Body;
+use clawgate_core::{
+    authz::Peer,
+    peer::{self, Forwarding, Way},
+};
+use hyper::{HeaderMap, Method, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tower::ServiceExt as _;
+
+use crate::{Gateway, connection};
+
+/// Sockets of one address that may be unauthenticated at once, as in wire 4.
+const PRE_HELLO_PER_ADDRESS_MAX: usize = 32;
+/// The same for this machine, where all local clients share an address.
+const PRE_HELLO_LOOPBACK_MAX: usize = 1_024;
+/// Time for a request's headers to arrive.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Headers that only something that forwards would send.
+const PROXY_HEADERS: &[&str] = &[
+    "forwarded",
+    "x-real-ip",
+    "tailscale-user-login",
+    "tailscale-user-name",
+    "tailscale-user-profile-pic",
+    "via",
+];
+
+/// What is known of the request behind a socket.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub headers: HeaderMap,
+    pub socket: SocketAddr,
+    pub way: Way,
+}
+
+impl Request {
+    /// A header's text, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The client's address as far as it is known, else the socket's.
+    pub(crate) fn client_address(&self) -> String {
+        self.way.client.unwrap_or_else(|| self.socket.ip()).to_string()
+    }
+}
+
+/// Counts sockets that have not said hello yet.
+#[derive(Debug, Default)]
+pub(crate) struct PreHello(Mutex<HashMap<IpAddr, usize>>);
+
+/// One counted socket; gives its place back when it goes.
+#[derive(Debug)]
+pub(crate) struct PreHelloPlace {
+    gateway: Arc<Gateway>,
+    address: IpAddr,
+}
+
+impl PreHello {
+    fn take(gateway: &Arc<Gateway>, address: IpAddr) -> Option<PreHelloPlace> {
+        let limit = if address.is_loopback() {
+            PRE_HELLO_LOOPBACK_MAX
+        } else {
+            PRE_HELLO_PER_ADDRESS_MAX
+        };
+        let mut counts = gateway.pre_hello.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(PreHelloPlace {
+            gateway: Arc::clone(gateway),
+            address,
+        })
+    }
+}
+
+impl Drop for PreHelloPlace {
+    fn drop(&mut self) {
+        let mut counts = self.gateway.pre_hello.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Binds every address; the first must work.
+pub(crate) fn bind(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        // With port 0 the system chooses once, and the others follow.
+        let port = match listeners.first() {
+            Some(first) => first.local_addr()?.port(),
+            None => port,
+        };
+        match listen_on(SocketAddr::new(*address, port)) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if listeners.is_empty() => return Err(error),
+            // A machine without IPv6 still has its IPv4 loopback.
+            Err(error) => tracing::debug!(%address, %error, "not listening there"),
+        }
+    }
+    Ok(listeners)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}
+
+/// Accepts until the gateway stops.
+pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            () = gateway.stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let _ = stream.set_nodelay(true);
+                let gateway_of = Arc::clone(&gateway);
+                gateway
+                    .tasks
+                    .spawn(async move { serve(gateway_of, stream, address).await });
+            }
+            Err(error) => {
+                // Out of descriptors: accepting again at once would spin.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr) {
+    let stopping = gateway.stopping.clone();
+    let service = hyper::service::service_fn(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(answer(gateway, request, address).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // A peer that breaks HTTP or goes away is its own business.
+        _ = connection.as_mut() => {}
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+        }
+    }
+}
+
+async fn answer(
+    gateway: Arc<Gateway>,
+    mut request: hyper::Request<hyper::body::Incoming>,
+    address: SocketAddr,
+) -> Response<Body> {
+    let wants_websocket = request
+        .headers()
+        .get(header::UPGRADE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("websocket"));
+    if !wants_websocket {
+        let (parts, body) = request.into_parts();
+        let request = hyper::Request::from_parts(parts, Body::new(body));
+        let routes = gateway.routes.clone();
+        return routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+    }
+    let accept = match upgrade_key(&request) {
+        Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
+        Err((status, text)) => return plain(status, text),
+    };
+    let way = way(&gateway, request.headers(), address.ip());
+    if way.peer == Peer::LoopbackProxied && gateway.config.trusted_proxies.is_empty() {
+        if gateway.config.refuse_unattributed {
+            return unattributed();
+        }
+        gateway.warn_unattributed();
+    }
+    let Some(place) = PreHello::take(&gateway, address.ip()) else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "Too many unauthenticated connections");
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let protocol = request.headers().get("sec-websocket-protocol").cloned();
+    let facts = Request {
+        headers: std::mem::take(request.headers_mut()),
+        socket: address,
+        way,
+    };
+    let gateway_of = Arc::clone(&gateway);
+    gateway.tasks.spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            return;
+        };
+        connection::run(gateway_of, parts.io.into_inner(), parts.read_buf.to_vec(), facts, place).await;
+    });
+    let mut response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::UPGRADE, "websocket")
+        .header(header::CONNECTION, "Upgrade")
+        .header("Sec-WebSocket-Accept", accept);
+    // A client that offers subprotocols gets its first one back, as in the original.
+    if let Some(first) = protocol
+        .as_ref()
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(',').next())
+    {
+        response = response.header("Sec-WebSocket-Protocol", first.trim());
+    }
+    response
+        .body(Body::empty())
+        .unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST, "Bad Request"))
+}
+
+/// The upgrade rules of the original.
+fn upgrade_key(
+    request: &hyper::Request<hyper::body::Incoming>,
+) -> Result<&str, (StatusCode, &'static str)> {
+    if request.method() != Method::GET {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "Invalid HTTP method"));
+    }
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let key = header("sec-websocket-key").filter(|key| is_key(key)).ok_or((
+        StatusCode::BAD_REQUEST,
+        "Missing or invalid Sec-WebSocket-Key header",
+    ))?;
+    if !matches!(header("sec-websocket-version"), Some("13" | "8")) {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "Missing or invalid Sec-WebSocket-Version header",
+        ));
+    }
+    Ok(key)
+}
+
+/// 16 bytes as base64: 22 characters and two equal signs.
+fn is_key(key: &str) -> bool {
+    key.len() == 24
+        && key.ends_with("==")
+        && key.as_bytes()[..22]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+/// Judges the way of a request from its headers and its socket.
+pub(crate) fn way(gateway: &Gateway, headers: &HeaderMap, socket: IpAddr) -> Way {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let chain: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .map(|value| value.to_str().unwrap_or("unreadable"))
+        .collect();
+    let chain = chain.join(",");
+    let any = headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || PROXY_HEADERS.contains(&name)
+    });
+    let forwarding = Forwarding {
+        forwarded_for: (!chain.is_empty()).then_some(chain.as_str()),
+        real_ip: text("x-real-ip"),
+        any,
+        host_is_loopback: text("host").is_some_and(peer::host_is_loopback),
+    };
+    peer::judge(
+        socket,
+        &forwarding,
+        |address| gateway.config.is_trusted_proxy(address),
+        gateway.config.allow_real_ip,
+    )
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// Wire 4's answer to proxied requests that nobody vouches for.
+fn unattributed() -> Response<Body> {
+    let body = serde_json::json!({"error": {
+        "message": "Proxy client attribution is required. Configure gateway.trustedProxies narrowly and make the proxy overwrite or safely rebuild forwarded client headers.",
+        "type": "proxy_attribution_required",
+    }});
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json; charset=utf-8"),
+    );
+    response
+}

@@ -1,0 +1,13 @@
+//! Handlers: params in, an owner's call or a look at the store, result out.
+//!
+//! A handler never sees a socket. One file per noun, one function per verb.
+
+pub(crate) mod approval;
+pub(crate) mod auth;
+pub(crate) mod config;
+pub(crate) mod cron;
+pub(crate) mod device;
+pub(crate) mod node;
+pub(crate) mod session;
+pub(crate) mod system;
+pub(crate) mod token;

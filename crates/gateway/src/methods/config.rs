@@ -1,0 +1,102 @@
+//! The configuration as callers may see it: secrets are masked before anything is encoded.
+
+use serde_json::{Value, json};
+
+use crate::{
+    config::{Config, Issue, holds_secrets, redact},
+    dispatch::{Answer, Call, Reply, now},
+};
+
+pub(crate) fn get(call: &Call<'_>) -> Answer {
+    now(|| {
+        call.fits()?;
+        Ok(Reply::kept(std::sync::Arc::clone(&call.gateway.config_text)))
+    })
+}
+
+/// The payload of `config.get`, encoded once: the file is read at start only.
+pub(crate) fn payload(config: &Config) -> String {
+    let snapshot = &config.snapshot;
+    let shown = redact(&snapshot.parsed);
+    // Text with a secret in it is written anew from the masked tree; other text is shown as it is.
+    let raw = if holds_secrets(&snapshot.parsed) {
+        serde_json::to_string_pretty(&shown).unwrap_or_default()
+    } else {
+        snapshot.raw.clone()
+    };
+    let issues = |issues: &[Issue]| -> Vec<Value> {
+        issues
+            .iter()
+            .map(|issue| json!({"path": issue.path, "message": issue.message}))
+            .collect()
+    };
+    let mut effective = shown.clone();
+    fill(&mut effective, config);
+    json!({
+        "path": config.path.display().to_string(),
+        "exists": snapshot.exists,
+        "raw": raw,
+        "parsed": shown,
+        "resolved": shown,
+        "valid": true,
+        "config": effective,
+        "hash": config.hash(),
+        "issues": [],
+        "warnings": issues(&snapshot.warnings),
+        "legacyIssues": [],
+    })
+    .to_string()
+}
+
+/// Puts in what holds where the file says nothing.
+fn fill(shown: &mut Value, config: &Config) {
+    if !shown.is_object() {
+        *shown = json!({});
+    }
+    let gateway = &mut shown["gateway"];
+    if !gateway.is_object() {
+        *gateway = json!({});
+    }
+    for (key, value) in [
+        ("port", json!(config.port)),
+        ("bind", json!("loopback")),
+        ("mode", json!("local")),
+    ] {
+        if gateway.get(key).is_none() {
+            gateway[key] = value;
+        }
+    }
+    if !gateway["auth"].is_object() {
+        gateway["auth"] = json!({});
+    }
+    gateway["auth"]["mode"] = config.auth.mode().into();
+}
+
+pub(crate) fn models(call: &Call<'_>) -> Answer {
+    now(|| {
+        call.fits()?;
+        Ok(Reply::json(&json!({"models": call.gateway.config.models})))
+    })
+}
+
+pub(crate) fn agents(call: &Call<'_>) -> Answer {
+    now(|| {
+        call.fits()?;
+        let agents: Vec<Value> = call
+            .gateway
+            .health
+            .agents()
+            .iter()
+            .map(|agent| match &agent.name {
+                Some(name) => json!({"id": agent.id, "name": name}),
+                None => json!({"id": agent.id}),
+            })
+            .collect();
+        Ok(Reply::json(&json!({
+            "defaultId": call.gateway.health.default_agent(),
+            "mainKey": "main",
+            "scope": "per-sender",
+            "agents": agents,
+        })))
+    })
+}

@@ -1,0 +1,204 @@
+//! The gateway about itself.
+
+use std::{
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+    sync::Arc,
+};
+
+use clawgate_core::Scope;
+use clawgate_protocol::{
+    ErrorShape,
+    event::Event,
+    system::{LogsTail, LogsTailParams, SystemEventParams, WakeParams},
+};
+use clawgate_store::StoreError;
+use serde_json::{Value, json};
+
+use crate::{
+    clock::now_ms,
+    dispatch::{Answer, Call, Reply, later},
+    error, logs,
+};
+
+/// Lines and bytes of `logs.tail` when the caller does not say.
+const LOG_LINES: usize = 500;
+const LOG_BYTES: u64 = 250_000;
+
+pub(crate) fn health(call: &Call<'_>) -> Answer {
+    let probe = call.params.is_some()
+        && call
+            .unchecked()
+            .is_ok_and(|params| params.get("probe") == Some(&Value::Bool(true)));
+    if probe && call.gateway.health.refresh(now_ms()) {
+        call.gateway.publish_health();
+    }
+    Answer::Now(Reply::kept(call.gateway.health.text()))
+}
+
+pub(crate) fn status(call: &Call<'_>) -> Answer {
+    let admin = call.link.principal.grant.scopes().covers(&Scope::ADMIN);
+    if let Some(text) = call.gateway.health.status(admin) {
+        return Answer::Now(Reply::kept(text));
+    }
+    let gateway = Arc::clone(call.gateway);
+    later(Ok(()), move |()| async move {
+        let epoch = gateway.health.status_epoch();
+        let key = gateway.main_session_key.clone();
+        let queued = gateway
+            .store
+            .read(move |db| db.queued_system_events(&key))
+            .await
+            .map_err(|error| error::store(&error))?;
+        Ok(Reply::kept(gateway.health.keep_status(admin, epoch, &queued)))
+    })
+}
+
+pub(crate) fn last_heartbeat(_: &Call<'_>) -> Answer {
+    // None has run: turns come with agents.
+    Answer::Now(Reply::made("null".to_owned()))
+}
+
+pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
+    let enabled = call.unchecked().and_then(|params| {
+        params
+            .get("enabled")
+            .and_then(Value::as_bool)
+            .ok_or_else(|| call.invalid("enabled (boolean) required"))
+    });
+    let gateway = Arc::clone(call.gateway);
+    later(enabled, move |enabled| async move {
+        gateway
+            .store
+            .write("setting heartbeats", move |tx| {
+                tx.set_setting(crate::HEARTBEATS_SETTING, if enabled { "on" } else { "off" })
+            })
+            .await
+            .map_err(|error: StoreError| error::store(&error))?;
+        gateway.health.set_heartbeats(enabled, now_ms());
+        Ok(Reply::json(&json!({"ok": true, "enabled": enabled})))
+    })
+}
+
+pub(crate) fn wake(call: &Call<'_>) -> Answer {
+    let gateway = Arc::clone(call.gateway);
+    later(call.typed::<WakeParams>(), move |params| async move {
+        let text = params.text.trim().to_owned();
+        if text.is_empty() {
+            return Ok(Reply::json(&json!({"ok": false})));
+        }
+        gateway.queue_system_event(text).await?;
+        Ok(Reply::json(&json!({"ok": true})))
+    })
+}
+
+pub(crate) fn presence(call: &Call<'_>) -> Answer {
+    Answer::Now(Reply::made(call.gateway.presence.list_json(now_ms())))
+}
+
+pub(crate) fn event(call: &Call<'_>) -> Answer {
+    let params = call
+        .unchecked()
+        .and_then(|value| call.parse::<SystemEventParams>(value))
+        .and_then(|params| match params.text.as_deref().map(str::trim) {
+            Some(text) if !text.is_empty() => Ok(params),
+            _ => Err(ErrorShape::invalid("text required")),
+        });
+    let gateway = Arc::clone(call.gateway);
+    later(params, move |params| async move {
+        let text = params.text.clone().unwrap_or_default();
+        gateway.presence.beacon(&params, now_ms());
+        // A beacon line says where a client is; any other text is for the agent.
+        if !text.starts_with("Node:") {
+            gateway.queue_system_event(text.trim().to_owned()).await?;
+        }
+        gateway.publish_presence();
+        Ok(Reply::json(&json!({"ok": true})))
+    })
+}
+
+pub(crate) fn identity(call: &Call<'_>) -> Answer {
+    let identity = &call.gateway.keys.identity;
+    Answer::Now(Reply::json(&json!({
+        "deviceId": identity.device_id,
+        "publicKey": identity.public_key,
+    })))
+}
+
+pub(crate) fn logs_tail(call: &Call<'_>) -> Answer {
+    let directory = call.gateway.state.logs();
+    later(call.typed::<LogsTailParams>(), move |params| async move {
+        let tail = tokio::task::spawn_blocking(move || tail(&directory, params)).await;
+        match tail {
+            Ok(Ok(tail)) => Ok(Reply::json(&tail)),
+            Ok(Err(error)) => Err(error::internal("reading the log", &error)),
+            Err(error) => Err(error::internal("reading the log", &error)),
+        }
+    })
+}
+
+/// Reads whole lines from the cursor, or from the tail when the cursor does not fit.
+fn tail(directory: &Path, params: LogsTailParams) -> std::io::Result<LogsTail> {
+    let Some(path) = logs::current_file(directory) else {
+        return Ok(LogsTail {
+            file: directory.display().to_string(),
+            ..LogsTail::default()
+        });
+    };
+    let limit = params.limit.unwrap_or(LOG_LINES);
+    let bytes_max = params.max_bytes.unwrap_or(LOG_BYTES);
+    let mut file = std::fs::File::open(&path)?;
+    let size = file.metadata()?.len();
+    let fits = |cursor: &u64| *cursor <= size && size - *cursor <= bytes_max;
+    let cursor = params.cursor.filter(fits);
+    let reset = params.cursor.is_some() && cursor.is_none();
+    let start = cursor.unwrap_or_else(|| size.saturating_sub(bytes_max));
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(size - start).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // The tail begins in the middle of a line, unless the file does.
+    if cursor.is_none() && start > 0 && !lines.is_empty() {
+        lines.remove(0);
+    }
+    let cut = lines.len().saturating_sub(limit);
+    let truncated = cut > 0 || (cursor.is_none() && start > 0);
+    Ok(LogsTail {
+        file: path.display().to_string(),
+        cursor: size,
+        size,
+        lines: lines.split_off(cut),
+        truncated,
+        reset,
+    })
+}
+
+impl crate::Gateway {
+    /// Queues a text for the main session, durably.
+    pub(crate) async fn queue_system_event(&self, text: String) -> Result<(), ErrorShape> {
+        let (key, at) = (self.main_session_key.clone(), now_ms());
+        self.store
+            .write("queueing a system event", move |tx| {
+                tx.queue_system_event(&key, &text, None, at)
+            })
+            .await
+            .map_err(|error: StoreError| error::store(&error))?;
+        self.health.status_changed();
+        Ok(())
+    }
+
+    /// Tells everybody who may see it who is here.
+    pub(crate) fn publish_presence(&self) {
+        let payload = format!(r#"{{"presence":{}}}"#, self.presence.list_json(now_ms()));
+        self.hub
+            .publish(Event::Presence, &payload, Some(self.presence.version()));
+    }
+
+    /// Tells everybody the health snapshot.
+    pub(crate) fn publish_health(&self) {
+        let version = self.presence.bump_health();
+        self.hub
+            .publish(Event::Health, &self.health.text(), Some(version));
+    }
+}

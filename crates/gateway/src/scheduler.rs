@@ -1,0 +1,675 @@
+//! The owner of cron: the task that asks the planner what to do, commits it, and tells.
+//!
+//! One look goes: what ended, what was asked, what is due → the planner's decisions → one write
+//! → events, answers, runs to start or stop, in the order of the decisions. Nothing is told
+//! before it is on disk, and no run is ever waited for.
+//!
+//! - Commands wait in a bounded inbox; a full one makes the callers wait.
+//! - Every run is a task of its own; however it ends, by a panic too, its lease is closed.
+//! - When a write fails, the planner is ahead of the store: runs are stopped and a new planner
+//!   is made from the store, as at a start.
+//! - With `cron.enabled: false` the planner is never told a time at which a slot is due, so
+//!   nothing fires and nothing is passed over; runs by hand still work.
+
+mod batch;
+mod run;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use clawgate_core::{
+    JobId, RunId,
+    cron::{
+        Decision, ErrorClass, Fire, NotRun, Outcome, Planner, PlannerConfig, RunMode, RunSeq,
+        Unfinished,
+    },
+};
+use clawgate_protocol::{ErrorShape, cron::CronEvent, event::Event, frame::to_json};
+use clawgate_store::{CronJob, Ending, KeepJob, Store, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{AbortHandle, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    batch::{After, Batch, Step, Written},
+    run::{Queued, RunEnd},
+};
+use crate::{clock::now_ms, config, hub::Hub};
+
+/// Commands that wait at most; further callers wait for room.
+const INBOX_MAX: usize = 1_024;
+/// Commands that share one write at most.
+const COMMANDS_EACH_MAX: usize = 64;
+/// The planner is asked at least this often, so that a jump of the clock is noticed.
+const LOOK_EVERY_MS: i64 = 60_000;
+/// Pause between attempts to read the store anew after a failed write.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// What changes a job: from the job as it is to the job as it shall be, or the reason why not.
+pub(crate) type Change = Box<dyn FnOnce(&CronJob, i64) -> Result<KeepJob, ErrorShape> + Send>;
+type Answer<T> = oneshot::Sender<Result<T, SchedulerError>>;
+
+/// What the scheduler can be asked.
+pub(crate) enum SchedulerCommand {
+    Add { job: Box<KeepJob>, answer: Answer<CronJob> },
+    Update { id: JobId, change: Change, answer: Answer<CronJob> },
+    Remove { id: JobId, answer: Answer<bool> },
+    Run { id: JobId, mode: RunMode, answer: Answer<Result<RunId, NotRun>> },
+}
+
+impl SchedulerCommand {
+    fn fail(self, error: SchedulerError) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Add { answer, .. } | Self::Update { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+            Self::Remove { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+            Self::Run { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+        }
+    }
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum SchedulerError {
+    /// No such job.
+    Unknown,
+    /// The change itself says no.
+    Refused(Box<ErrorShape>),
+    /// The database failed.
+    Store(Arc<StoreError>),
+    /// The gateway is going down.
+    Stopped,
+}
+
+/// The scheduler's handle.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedulerHandle {
+    inbox: mpsc::Sender<SchedulerCommand>,
+    jobs: Arc<AtomicUsize>,
+    enabled: bool,
+}
+
+impl SchedulerHandle {
+    /// How many jobs there are.
+    pub(crate) fn job_count(&self) -> usize {
+        self.jobs.load(Ordering::Relaxed)
+    }
+
+    /// Whether jobs fire at all.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Adds a job. It is on disk when this returns.
+    pub(crate) async fn add(&self, job: KeepJob) -> Result<CronJob, SchedulerError> {
+        let job = Box::new(job);
+        self.ask(|answer| SchedulerCommand::Add { job, answer }).await
+    }
+
+    /// Changes a job, or leaves it exactly as it is.
+    pub(crate) async fn update(&self, id: JobId, change: Change) -> Result<CronJob, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Update { id, change, answer }).await
+    }
+
+    /// Removes a job and stops its run. `false` when there is none.
+    pub(crate) async fn remove(&self, id: JobId) -> Result<bool, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Remove { id, answer }).await
+    }
+
+    /// Starts a run. It is claimed, not ended, when this returns.
+    pub(crate) async fn run_now(
+        &self,
+        id: JobId,
+        mode: RunMode,
+    ) -> Result<Result<RunId, NotRun>, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Run { id, mode, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(Answer<T>) -> SchedulerCommand,
+    ) -> Result<T, SchedulerError> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox
+            .send(command(answer))
+            .await
+            .map_err(|_| SchedulerError::Stopped)?;
+        answered.await.unwrap_or(Err(SchedulerError::Stopped))
+    }
+}
+
+/// The task.
+pub(crate) struct Scheduler {
+    store: Store,
+    hub: Hub,
+    planner: Planner,
+    config: PlannerConfig,
+    paused: bool,
+    boot_id: Arc<str>,
+    main_session_key: Arc<str>,
+    status_changed: Arc<dyn Fn() + Send + Sync>,
+    inbox: mpsc::Receiver<SchedulerCommand>,
+    jobs: Arc<AtomicUsize>,
+    runs: JoinSet<RunEnd>,
+    live: HashMap<tokio::task::Id, Live>,
+    /// Runs of an earlier process, until they are closed.
+    unfinished: Vec<Unfinished>,
+    /// Why the planner no longer agrees with the store, while it does not.
+    stale: Option<Arc<StoreError>>,
+}
+
+/// A run that goes on.
+struct Live {
+    run_seq: RunSeq,
+    abort: AbortHandle,
+    /// Why it was told to stop.
+    stopped: Option<&'static str>,
+    delivery_requested: bool,
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("jobs", &self.jobs)
+            .field("paused", &self.paused)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loads every job. What an earlier process left open is closed as soon as the task runs.
+pub(crate) fn open(
+    store: &Store,
+    hub: &Hub,
+    config: &config::Cron,
+    boot_id: &str,
+    main_session_key: &str,
+    status_changed: Arc<dyn Fn() + Send + Sync>,
+) -> Result<(Scheduler, SchedulerHandle), StoreError> {
+    let planner_config = PlannerConfig {
+        max_concurrent_runs: config.max_concurrent_runs,
+        ..PlannerConfig::default()
+    };
+    let loading = planner_config.clone();
+    let (planner, unfinished) = store.read_blocking(move |db| load(db, loading))?;
+    let jobs = Arc::new(AtomicUsize::new(planner.jobs().count()));
+    let (sender, inbox) = mpsc::channel(INBOX_MAX);
+    let scheduler = Scheduler {
+        store: store.clone(),
+        hub: hub.clone(),
+        planner,
+        config: planner_config,
+        paused: !config.enabled,
+        boot_id: Arc::from(boot_id),
+        main_session_key: Arc::from(main_session_key),
+        status_changed,
+        inbox,
+        jobs: Arc::clone(&jobs),
+        runs: JoinSet::new(),
+        live: HashMap::new(),
+        unfinished,
+        stale: None,
+    };
+    let handle = SchedulerHandle {
+        inbox: sender,
+        jobs,
+        enabled: config.enabled,
+    };
+    Ok((scheduler, handle))
+}
+
+fn load(
+    db: &clawgate_store::Read<'_>,
+    config: PlannerConfig,
+) -> Result<(Planner, Vec<Unfinished>), StoreError> {
+    let mut planner = Planner::new(config, db.next_run_seq()?);
+    for job in db.cron_plans()? {
+        planner.load(job);
+    }
+    Ok((planner, db.unfinished_runs()?))
+}
+
+impl Scheduler {
+    /// Runs until told to stop. Runs that go on then are cut off; the next start records them as
+    /// interrupted.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        self.recover().await;
+        while !stop.is_cancelled() {
+            if self.stale.is_some() && !self.reload().await {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(RELOAD_PAUSE) => {}
+                }
+                continue;
+            }
+            let mut ended = Vec::new();
+            let mut commands = Vec::new();
+            let wait = self.until_next_look();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(end) = self.runs.join_next_with_id(), if !self.runs.is_empty() => ended.push(end),
+                asked = self.inbox.recv_many(&mut commands, COMMANDS_EACH_MAX) => {
+                    if asked == 0 {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+            while let Some(end) = self.runs.try_join_next_with_id() {
+                ended.push(end);
+            }
+            let mut batch = Batch::default();
+            for end in ended {
+                self.close(end, &mut batch);
+            }
+            for command in commands {
+                self.handle(command, &mut batch).await;
+            }
+            if !self.paused && self.stale.is_none() {
+                let decisions = self.planner.tick(now_ms());
+                self.execute(decisions, None, &mut batch);
+            }
+            self.commit(batch).await;
+        }
+        self.inbox.close();
+        while let Ok(command) = self.inbox.try_recv() {
+            command.fail(SchedulerError::Stopped);
+        }
+        self.runs.shutdown().await;
+    }
+
+    fn until_next_look(&self) -> Duration {
+        let now = now_ms();
+        let due = if self.paused { None } else { self.planner.next_wake() };
+        let wait_ms = due.map_or(LOOK_EVERY_MS, |due| (due - now).clamp(0, LOOK_EVERY_MS));
+        Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))
+    }
+
+    /// The time for acts of the planner that also start what is due: while jobs must not fire it
+    /// is one at which nothing is.
+    fn planner_now(&self) -> i64 {
+        match self.planner.next_wake() {
+            Some(wake) if self.paused => now_ms().min(wake - 1),
+            _ => now_ms(),
+        }
+    }
+
+    /// Closes what an earlier process left open and decides about the slots since.
+    async fn recover(&mut self) {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let decisions = self.planner.recover(unfinished, self.planner_now());
+        let mut batch = Batch::default();
+        self.execute(decisions, None, &mut batch);
+        self.commit(batch).await;
+    }
+
+    /// Makes a new planner from the store. The runs going on belonged to the old one.
+    async fn reload(&mut self) -> bool {
+        self.runs.shutdown().await;
+        self.live.clear();
+        let config = self.config.clone();
+        match self.store.read(move |db| load(db, config)).await {
+            Ok((planner, unfinished)) => {
+                self.jobs.store(planner.jobs().count(), Ordering::Relaxed);
+                self.planner = planner;
+                self.unfinished = unfinished;
+                self.stale = None;
+                self.recover().await;
+            }
+            Err(error) => self.stale = Some(Arc::new(error)),
+        }
+        self.stale.is_none()
+    }
+
+    async fn handle(&mut self, command: SchedulerCommand, batch: &mut Batch) {
+        if let Some(error) = &self.stale {
+            command.fail(SchedulerError::Store(Arc::clone(error)));
+            return;
+        }
+        match command {
+            SchedulerCommand::Add { job, answer } => self.add(*job, answer, batch),
+            SchedulerCommand::Update { id, change, answer } => {
+                // The change looks at the job as it is, so everything before it must stand.
+                self.commit(std::mem::take(batch)).await;
+                self.update(&id, change, answer, batch).await;
+            }
+            SchedulerCommand::Remove { id, answer } => self.remove(id, answer, batch),
+            SchedulerCommand::Run { id, mode, answer } => self.run_now(&id, mode, answer, batch),
+        }
+    }
+
+    fn add(&mut self, mut job: KeepJob, answer: Answer<CronJob>, batch: &mut Batch) {
+        let edit = self.planner.insert(job.plan.clone(), now_ms());
+        self.execute(edit.decisions, None, batch);
+        if let Some(state) = edit.state {
+            job.plan.state = state;
+        }
+        let kept = CronJob {
+            definition: job.definition.clone(),
+            plan: job.plan.clone(),
+            created_at_ms: job.created_at_ms,
+            updated_at_ms: job.updated_at_ms,
+            disabled_at_ms: None,
+            running_at_ms: None,
+            last_run: None,
+        };
+        batch.step(Step::Keep { job, added: true });
+        batch.answer(answer, kept);
+    }
+
+    async fn update(
+        &mut self,
+        id: &JobId,
+        change: Change,
+        answer: Answer<CronJob>,
+        batch: &mut Batch,
+    ) {
+        let wanted = id.clone();
+        let found = match &self.stale {
+            Some(error) => Err(SchedulerError::Store(Arc::clone(error))),
+            None => match self.store.read(move |db| db.cron_job(&wanted)).await {
+                Ok(Some(job)) => Ok(job),
+                Ok(None) => Err(SchedulerError::Unknown),
+                Err(error) => Err(SchedulerError::Store(Arc::new(error))),
+            },
+        };
+        let now = now_ms();
+        let changed = found.and_then(|job| {
+            let keep = change(&job, now).map_err(|no| SchedulerError::Refused(Box::new(no)))?;
+            let edit = self
+                .planner
+                .update(keep.plan.clone(), now)
+                .ok_or(SchedulerError::Unknown)?;
+            Ok((job, keep, edit))
+        });
+        let (job, mut keep, edit) = match changed {
+            Ok(changed) => changed,
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                return;
+            }
+        };
+        self.execute(edit.decisions, None, batch);
+        if let Some(state) = edit.state {
+            keep.plan.state = state;
+        }
+        let kept = CronJob {
+            definition: keep.definition.clone(),
+            plan: keep.plan.clone(),
+            updated_at_ms: keep.updated_at_ms,
+            ..job
+        };
+        batch.step(Step::Keep { job: keep, added: false });
+        batch.answer(answer, kept);
+        if let Some(run_seq) = edit.abort {
+            batch.after(After::Stop(run_seq, "disabled"));
+        }
+    }
+
+    fn remove(&mut self, id: JobId, answer: Answer<bool>, batch: &mut Batch) {
+        let Some(edit) = self.planner.remove(&id, now_ms()) else {
+            batch.answer(answer, false);
+            return;
+        };
+        self.execute(edit.decisions, None, batch);
+        batch.step(Step::Remove(id));
+        batch.answer(answer, true);
+        if let Some(run_seq) = edit.abort {
+            batch.after(After::Stop(run_seq, "removed"));
+        }
+    }
+
+    fn run_now(
+        &mut self,
+        id: &JobId,
+        mode: RunMode,
+        answer: Answer<Result<RunId, NotRun>>,
+        batch: &mut Batch,
+    ) {
+        let mut decisions = Vec::new();
+        let claimed = self.planner.run_now(id, mode, now_ms(), &mut decisions);
+        self.execute(decisions, None, batch);
+        match claimed {
+            Err(NotRun::Unknown) => {
+                let _ = answer.send(Err(SchedulerError::Unknown));
+            }
+            Err(no @ (NotRun::AlreadyRunning | NotRun::NotDue)) => batch.answer(answer, Err(no)),
+            Ok(fire) => {
+                let run_id = fire_id(&fire);
+                batch.step(Step::Claim(fire, run_id.clone()));
+                batch.answer(answer, Ok(run_id));
+            }
+        }
+    }
+
+    /// A run's task is over.
+    fn close(
+        &mut self,
+        end: Result<(tokio::task::Id, RunEnd), JoinError>,
+        batch: &mut Batch,
+    ) {
+        let (task, end) = match end {
+            Ok((task, end)) => (task, Ok(end)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let Some(live) = self.live.remove(&task) else {
+            return;
+        };
+        let end = match (live.stopped, end) {
+            (Some(reason), _) => RunEnd::stopped(reason, live.delivery_requested),
+            (None, Ok(end)) => end,
+            (None, Err(error)) => {
+                tracing::error!(run = live.run_seq.0, %error, "a run panicked");
+                RunEnd::failed(
+                    ErrorClass::Unknown,
+                    "the run ended by a fault in clawgate; its log has the details",
+                    live.delivery_requested,
+                )
+            }
+        };
+        let now = self.planner_now();
+        let decisions = self.planner.finished(live.run_seq, end.outcome, now);
+        self.execute(decisions, Some((live.run_seq, end)), batch);
+    }
+
+    /// Turns decisions into steps; `end` belongs to the settlement of its run.
+    fn execute(
+        &self,
+        decisions: Vec<Decision>,
+        mut end: Option<(RunSeq, RunEnd)>,
+        batch: &mut Batch,
+    ) {
+        for decision in decisions {
+            match decision {
+                Decision::Claim(fire) => {
+                    let run_id = fire_id(&fire);
+                    batch.step(Step::Claim(fire, run_id));
+                }
+                Decision::Record(record) => {
+                    let run_id = slot_id(&record.job_id, record.slot_ms);
+                    batch.step(Step::Record(record, run_id));
+                }
+                Decision::Settle(mut settle) => {
+                    // The planner may have been told an earlier time than it is.
+                    settle.ended_at_ms = now_ms();
+                    let end = end.take_if(|(run_seq, _)| *run_seq == settle.run_seq);
+                    let (ending, queued) = match end {
+                        Some((_, end)) => (end.ending, end.queued),
+                        None => (interrupted(settle.outcome), None),
+                    };
+                    batch.step(Step::Settle { settle, ending, queued });
+                }
+            }
+        }
+    }
+
+    /// Writes a batch, and then lets it be known.
+    async fn commit(&mut self, batch: Batch) {
+        let Batch { steps, afters } = batch;
+        let written = if steps.is_empty() {
+            Ok(Vec::new())
+        } else {
+            let boot_id = Arc::clone(&self.boot_id);
+            self.store
+                .write("keeping cron's decisions", move |tx| {
+                    steps.into_iter().map(|step| step.write(tx, &boot_id)).collect()
+                })
+                .await
+        };
+        let written: Vec<Written> = match written {
+            Ok(written) => written,
+            Err(error) => {
+                tracing::error!(%error, "cron could not write; reading its state anew");
+                let error = Arc::new(error);
+                for (_, after) in afters {
+                    after.fail(&error);
+                }
+                self.stale = Some(error);
+                return;
+            }
+        };
+        let mut afters = afters.into_iter().peekable();
+        let mut queued = false;
+        for (number, written) in written.into_iter().enumerate() {
+            while let Some((_, after)) = afters.next_if(|(steps, _)| *steps <= number) {
+                self.follow(after);
+            }
+            queued |= written.has_queued();
+            self.tell(written);
+        }
+        for (_, after) in afters {
+            self.follow(after);
+        }
+        if queued {
+            (self.status_changed)();
+        }
+    }
+
+    fn follow(&mut self, after: After) {
+        match after {
+            After::Answer(answer) => answer(Ok(())),
+            After::Stop(run_seq, reason) => {
+                if let Some(live) = self.live.values_mut().find(|live| live.run_seq == run_seq) {
+                    live.stopped = Some(reason);
+                    live.abort.abort();
+                }
+            }
+        }
+    }
+
+    /// Events and starts that follow from what was written.
+    fn tell(&mut self, written: Written) {
+        match written {
+            Written::Claimed(fire, run_id, definition) => {
+                self.publish(&CronEvent {
+                    job_id: fire.job_id.to_string(),
+                    action: "started".to_owned(),
+                    run_at_ms: Some(fire.started_at_ms),
+                    run_id: Some(run_id.to_string()),
+                    slot_ms: fire.slot_ms,
+                    ..CronEvent::default()
+                });
+                self.start(&fire, &run_id, &definition);
+            }
+            Written::Recorded(record, run_id) => {
+                tracing::info!(
+                    job = %record.job_id, run = %run_id, slots = record.count,
+                    reason = record.reason.as_str(), "a slot does not run"
+                );
+                self.publish(&batch::recorded(&record, &run_id));
+            }
+            Written::Settled { settle, ending, settled, .. } => {
+                let event = batch::finished(&settle, &ending, &settled);
+                tracing::info!(
+                    job = %settle.job_id, run = %settled.run_id, status = event.status,
+                    duration_ms = settled.duration_ms, error = ending.error, "a run ended"
+                );
+                self.publish(&event);
+                if settle.delete {
+                    self.gone(&settle.job_id);
+                }
+            }
+            Written::Kept { id, added, next_run_at_ms } => {
+                if added {
+                    self.jobs.fetch_add(1, Ordering::Relaxed);
+                }
+                self.publish(&CronEvent {
+                    job_id: id.to_string(),
+                    action: if added { "added" } else { "updated" }.to_owned(),
+                    next_run_at_ms,
+                    ..CronEvent::default()
+                });
+            }
+            Written::Removed(id) => self.gone(&id),
+        }
+    }
+
+    fn gone(&self, id: &JobId) {
+        self.jobs.fetch_sub(1, Ordering::Relaxed);
+        self.publish(&CronEvent {
+            job_id: id.to_string(),
+            action: "removed".to_owned(),
+            ..CronEvent::default()
+        });
+    }
+
+    fn start(&mut self, fire: &Fire, run_id: &RunId, definition: &str) {
+        tracing::info!(job = %fire.job_id, run = %run_id, "a run begins");
+        let job = run::parse(definition);
+        let delivery_requested = job.as_ref().is_ok_and(run::asks_for_delivery);
+        let main_session_key = Arc::clone(&self.main_session_key);
+        let origin = format!("cron:{run_id}");
+        let abort = self.runs.spawn(async move { run::run(job, &main_session_key, origin) });
+        let live = Live {
+            run_seq: fire.run_seq,
+            abort: abort.clone(),
+            stopped: None,
+            delivery_requested,
+        };
+        self.live.insert(abort.id(), live);
+    }
+
+    fn publish(&self, event: &CronEvent) {
+        self.hub.publish(Event::Cron, &to_json(event), None);
+    }
+}
+
+/// What is said about a run whose process is gone.
+fn interrupted(outcome: Outcome) -> Ending {
+    Ending {
+        reason: (outcome == Outcome::Interrupted).then(|| "restart".to_owned()),
+        error: Some("cron: job interrupted by gateway restart".to_owned()),
+        summary: None,
+        delivery_status: Some("unknown".to_owned()),
+    }
+}
+
+/// The id of a slot's run or record.
+fn slot_id(job_id: &JobId, slot_ms: i64) -> RunId {
+    RunId::new(format!("cron:{job_id}:{slot_ms}"))
+}
+
+/// The id of a fire.
+fn fire_id(fire: &Fire) -> RunId {
+    match fire.slot_ms {
+        Some(slot_ms) => slot_id(&fire.job_id, slot_ms),
+        None => RunId::new(format!(
+            "manual:{}:{}:{}",
+            fire.job_id, fire.started_at_ms, fire.run_seq.0
+        )),
+    }
+}

@@ -1,0 +1,161 @@
+//! One write of the scheduler: the planner's decisions and the edits, in order, and what follows
+//! once they are on disk.
+
+use std::sync::Arc;
+
+use clawgate_core::{
+    JobId, RunId,
+    cron::{Fire, Outcome, Record, RunSeq, Settle, Verdict},
+};
+use clawgate_protocol::cron::CronEvent;
+use clawgate_store::{Ending, KeepJob, Settled, StoreError, Tx};
+
+use super::{Answer, Queued, SchedulerError};
+
+/// Steps of one transaction, and what comes after which number of them.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) steps: Vec<Step>,
+    pub(super) afters: Vec<(usize, After)>,
+}
+
+/// One act.
+pub(super) enum Step {
+    Claim(Fire, RunId),
+    Record(Record, RunId),
+    Settle { settle: Settle, ending: Ending, queued: Option<Queued> },
+    Keep { job: KeepJob, added: bool },
+    Remove(JobId),
+}
+
+/// One act that was done.
+pub(super) enum Written {
+    Claimed(Fire, RunId, String),
+    Recorded(Record, RunId),
+    Settled { settle: Settle, ending: Ending, settled: Settled, queued: bool },
+    Kept { id: JobId, added: bool, next_run_at_ms: Option<i64> },
+    Removed(JobId),
+}
+
+/// What follows.
+pub(super) enum After {
+    Answer(Box<dyn FnOnce(Result<(), SchedulerError>) + Send>),
+    Stop(RunSeq, &'static str),
+}
+
+impl Batch {
+    pub(super) fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    pub(super) fn after(&mut self, after: After) {
+        self.afters.push((self.steps.len(), after));
+    }
+
+    /// Answers once everything so far is on disk.
+    pub(super) fn answer<T: Send + 'static>(&mut self, answer: Answer<T>, value: T) {
+        self.after(After::Answer(Box::new(move |outcome| {
+            // Whoever asked may be gone.
+            let _ = answer.send(outcome.map(|()| value));
+        })));
+    }
+}
+
+impl After {
+    pub(super) fn fail(self, error: &Arc<StoreError>) {
+        match self {
+            Self::Answer(answer) => answer(Err(SchedulerError::Store(Arc::clone(error)))),
+            // Every run is stopped anyway.
+            Self::Stop(..) => {}
+        }
+    }
+}
+
+impl Step {
+    pub(super) fn write(self, tx: &Tx<'_>, boot_id: &str) -> Result<Written, StoreError> {
+        Ok(match self {
+            Self::Claim(fire, run_id) => {
+                let claimed = tx.claim_fire(&fire, &run_id, boot_id)?;
+                Written::Claimed(fire, run_id, claimed.definition)
+            }
+            Self::Record(record, run_id) => {
+                tx.record_slot(&record, &run_id, boot_id)?;
+                Written::Recorded(record, run_id)
+            }
+            Self::Settle { settle, ending, queued } => {
+                let settled = tx.settle_run(&settle, &ending)?;
+                if let Some(Queued { session_key, text, origin }) = &queued {
+                    tx.queue_system_event(session_key, text, Some(origin), settle.ended_at_ms)?;
+                }
+                Written::Settled {
+                    settle,
+                    ending,
+                    settled,
+                    queued: queued.is_some(),
+                }
+            }
+            Self::Keep { job, added } => {
+                tx.keep_cron_job(&job)?;
+                Written::Kept {
+                    next_run_at_ms: job.plan.state.next_run_at_ms,
+                    id: job.plan.id,
+                    added,
+                }
+            }
+            Self::Remove(id) => {
+                tx.remove_cron_job(&id)?;
+                Written::Removed(id)
+            }
+        })
+    }
+}
+
+impl Written {
+    pub(super) fn has_queued(&self) -> bool {
+        matches!(self, Self::Settled { queued: true, .. })
+    }
+}
+
+/// The event about slots that do not run.
+pub(super) fn recorded(record: &Record, run_id: &RunId) -> CronEvent {
+    let verdict = match record.verdict {
+        Verdict::Skipped => "skipped",
+        Verdict::Missed => "missed",
+    };
+    CronEvent {
+        job_id: record.job_id.to_string(),
+        action: "finished".to_owned(),
+        status: Some("skipped".to_owned()),
+        error: Some(record.reason.as_str().to_owned()),
+        delivery_status: Some("not-requested".to_owned()),
+        next_run_at_ms: record.state.next_run_at_ms,
+        run_id: Some(run_id.to_string()),
+        slot_ms: Some(record.slot_ms),
+        verdict: Some(verdict.to_owned()),
+        ..CronEvent::default()
+    }
+}
+
+/// The event about a run's end.
+pub(super) fn finished(settle: &Settle, ending: &Ending, settled: &Settled) -> CronEvent {
+    let (status, verdict) = match settle.outcome {
+        Outcome::Ok => ("ok", "ran"),
+        Outcome::Skipped => ("skipped", "skipped"),
+        Outcome::Failed(_) => ("error", "ran"),
+        Outcome::Cancelled | Outcome::Interrupted => ("error", "interrupted"),
+    };
+    CronEvent {
+        job_id: settle.job_id.to_string(),
+        action: "finished".to_owned(),
+        status: Some(status.to_owned()),
+        error: ending.error.clone(),
+        summary: ending.summary.clone(),
+        delivery_status: ending.delivery_status.clone(),
+        run_at_ms: Some(settled.started_at_ms),
+        duration_ms: Some(settled.duration_ms),
+        next_run_at_ms: settle.state.as_ref().and_then(|state| state.next_run_at_ms),
+        run_id: Some(settled.run_id.to_string()),
+        slot_ms: settle.slot_ms,
+        verdict: Some(verdict.to_owned()),
+    }
+}

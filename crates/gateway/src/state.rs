@@ -1,0 +1,278 @@
+//! The state directory: who holds it, and the keys that lie in it.
+//!
+//! One gateway per directory: an operating-system lock on `clawgate.lock` says so, and the file
+//! says who holds it. Keys are made at first start, 0600, written beside their place and moved.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clawgate_core::proof::{self, DeviceKey};
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+/// The state directory, held by this process.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another gateway has it.
+    #[error("{path} is held by another gateway ({holder})")]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Process id and address of the holder, as far as it said.
+        holder: String,
+    },
+    /// A file or directory refuses.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// The act.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A key file holds something else.
+    #[error("{path} does not hold a key; move it away to have a new one made")]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl StateDir {
+    /// Takes the directory, making it (0700) if it is not there.
+    pub(crate) fn hold(path: &Path) -> Result<Self, StateError> {
+        if !path.is_dir() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(io_error("making", path))?;
+        }
+        let file = path.join("clawgate.lock");
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nofollow())
+            .open(&file)
+            .map_err(io_error("opening", &file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = (&mut lock).take(256).read_to_string(&mut holder);
+                let holder = holder.trim();
+                return Err(StateError::Held {
+                    path: path.to_owned(),
+                    holder: if holder.is_empty() { "it did not say which" } else { holder }.to_owned(),
+                });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(io_error("locking", &file)(source)),
+        }
+        let held = Self {
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        held.announce("starting");
+        Ok(held)
+    }
+
+    /// Writes into the lock file who holds it, for the one who comes second.
+    pub(crate) fn announce(&self, address: &str) {
+        let mut lock = &self._lock;
+        let text = format!("process {}, {address}\n", std::process::id());
+        let _ = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| lock.write_all(text.as_bytes()));
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join("clawgate.sqlite")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+}
+
+fn nofollow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
+}
+
+/// The gateway's own keys.
+pub(crate) struct Keys {
+    /// Behind local proofs: whoever reads this file is the owner.
+    local: Zeroizing<Vec<u8>>,
+    /// Behind device tokens.
+    device_tokens: Zeroizing<Vec<u8>>,
+    /// The gateway's device identity, public half.
+    pub identity: Identity,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// Public half of the gateway's device identity.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub device_id: String,
+    pub public_key: String,
+}
+
+impl Keys {
+    /// Reads the keys, making those that are not there.
+    pub(crate) fn open(state: &StateDir) -> Result<Self, StateError> {
+        let dir = state.path().join("identity");
+        if !dir.is_dir() {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&dir)
+                .map_err(io_error("making", &dir))?;
+        }
+        let local = key_file(&dir.join("local.key"))?;
+        let device_tokens = key_file(&dir.join("device-tokens.key"))?;
+        let seed = key_file(&dir.join("gateway.key"))?;
+        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed.as_slice().try_into().expect("key_file gives 32 bytes"));
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+        let public_key = URL_SAFE_NO_PAD.encode(public.as_bytes());
+        let device_id = DeviceKey::parse(&public_key)
+            .map(|key| key.device_id())
+            .unwrap_or_default();
+        Ok(Self {
+            local,
+            device_tokens,
+            identity: Identity {
+                device_id,
+                public_key,
+            },
+        })
+    }
+
+    /// Whether a local proof verifies over a text.
+    pub(crate) fn verifies_local(&self, text: &str, presented: &str) -> bool {
+        proof::verify_local(&self.local, text, presented)
+    }
+
+    /// The device token of a serial.
+    pub(crate) fn device_token(&self, device_id: &str, role: &str, serial: &str) -> String {
+        proof::device_token(&self.device_tokens, device_id, role, serial)
+    }
+}
+
+/// Reads 32 bytes as hex, or makes them.
+fn key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    if let Some(text) = read_private(path)? {
+        let bytes = unhex(text.trim()).filter(|bytes| bytes.len() == 32);
+        return bytes.map(Zeroizing::new).ok_or_else(|| StateError::BadKey {
+            path: path.to_owned(),
+        });
+    }
+    let mut bytes = Zeroizing::new(vec![0_u8; 32]);
+    random(&mut bytes);
+    write_private(path, &format!("{}\n", proof::hex(&bytes)))?;
+    Ok(bytes)
+}
+
+/// The shared token of a gateway whose configuration names none: made once, kept in
+/// `gateway-token`.
+pub(crate) fn generated_token(state: &Path) -> io::Result<SecretString> {
+    let path = state.join("gateway-token");
+    let into_io = |error: StateError| io::Error::other(error.to_string());
+    if let Some(text) = read_private(&path).map_err(into_io)?
+        && !text.trim().is_empty()
+    {
+        return Ok(SecretString::from(text.trim().to_owned()));
+    }
+    let mut bytes = Zeroizing::new([0_u8; 24]);
+    random(bytes.as_mut());
+    let token = SecretString::from(proof::hex(bytes.as_ref()));
+    write_private(&path, &format!("{}\n", token.expose_secret())).map_err(into_io)?;
+    Ok(token)
+}
+
+/// A private file's text. One that others may read is closed to them first.
+fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, StateError> {
+    let mut file = match OpenOptions::new().read(true).custom_flags(nofollow()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("opening", path)(error)),
+    };
+    let mode = file.metadata().map_err(io_error("reading", path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))
+            .map_err(io_error("closing to others", path))?;
+        tracing::warn!(path = %path.display(), "a private file was readable by others; it is not any more");
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(io_error("reading", path))?;
+    Ok(Some(text))
+}
+
+/// Writes a private file beside its place, syncs it and moves it there.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
+    let draft = path.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(io_error("making", &draft))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&draft, path))
+        .map_err(io_error("writing", path))
+}
+
+/// Fills with random bytes of the operating system.
+pub(crate) fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
+}
+
+/// A fresh serial or secret: `bytes` random bytes as base64url.
+pub(crate) fn random_text(bytes: usize) -> String {
+    let mut raw = Zeroizing::new(vec![0_u8; bytes]);
+    random(&mut raw);
+    URL_SAFE_NO_PAD.encode(&*raw)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
+}

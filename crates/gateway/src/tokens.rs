@@ -1,0 +1,233 @@
+//! Owner of the API tokens: a book in memory, keyed by the secret's fingerprint.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use clawgate_core::{
+    ScopeSet, authz::{self, CredentialFault, ScopedCheck},
+    proof,
+};
+use clawgate_protocol::token::{ApiTokenRecord, CreateParams, Created, PREFIX};
+use clawgate_store::{ApiToken, Store, StoreError};
+use serde_json::json;
+
+use crate::{
+    clock::now_ms,
+    hub::{Hub, Principal},
+    pairing::AUTHORITY_CHANGED,
+    state::random_text,
+};
+
+/// Why a token cannot be made or revoked.
+#[derive(Debug)]
+pub(crate) enum TokenError {
+    /// The caller does not hold this scope itself.
+    NotCovered(clawgate_core::Scope),
+    /// A living token has that name.
+    NameTaken,
+    /// No living token has that name.
+    Unknown,
+    /// The database.
+    Store(StoreError),
+}
+
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: ApiToken,
+    /// When the use was last written down; the database need not know every call.
+    noted_at_ms: i64,
+}
+
+/// How often the last use of a token is written down at most, milliseconds.
+const NOTE_EVERY_MS: i64 = 60_000;
+
+/// Handle of the API tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiTokens {
+    store: Store,
+    hub: Hub,
+    book: Arc<RwLock<HashMap<String, Entry>>>,
+}
+
+impl ApiTokens {
+    /// Reads the tokens from the database.
+    pub(crate) fn open(store: &Store, hub: &Hub) -> Result<Self, StoreError> {
+        let tokens = store.read_blocking(|db| db.api_tokens())?;
+        let book = tokens
+            .into_iter()
+            .map(|token| {
+                let noted_at_ms = token.last_used_at_ms.unwrap_or_default();
+                (token.fingerprint.clone(), Entry { token, noted_at_ms })
+            })
+            .collect();
+        Ok(Self {
+            store: store.clone(),
+            hub: hub.clone(),
+            book: Arc::new(RwLock::new(book)),
+        })
+    }
+
+    /// Whether a presented secret has the shape of an API token at all.
+    pub(crate) fn is_shaped(presented: &str) -> bool {
+        presented.starts_with(PREFIX)
+    }
+
+    /// Checks a presented secret. Looking it up by its SHA-256 tells nothing about near misses.
+    pub(crate) fn check(&self, presented: &str) -> (ScopedCheck, Option<String>) {
+        let now = now_ms();
+        let fingerprint = proof::fingerprint(presented);
+        let (name, note) = {
+            let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(Entry { token, noted_at_ms }) = book.get(&fingerprint) else {
+                return (ScopedCheck::Bad(CredentialFault::TokenMismatch), None);
+            };
+            if token.revoked_at_ms.is_some() {
+                return (ScopedCheck::Bad(CredentialFault::ApiTokenRevoked), None);
+            }
+            if token.expires_at_ms.is_some_and(|at| at <= now) {
+                return (ScopedCheck::Bad(CredentialFault::ApiTokenExpired), None);
+            }
+            let note = now - noted_at_ms >= NOTE_EVERY_MS;
+            ((token.name.clone(), token.scopes.clone()), note)
+        };
+        let (name, scopes) = name;
+        if note {
+            self.note_use(&fingerprint, name.clone(), now);
+        }
+        (ScopedCheck::Valid(scopes), Some(name))
+    }
+
+    /// Writes down a use, off the caller's path: losing one to a crash loses a minute's precision.
+    fn note_use(&self, fingerprint: &str, name: String, now: i64) {
+        {
+            let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = book.get_mut(fingerprint) {
+                entry.noted_at_ms = now;
+                entry.token.last_used_at_ms = Some(now);
+            }
+        }
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            let noted = store
+                .write("noting the use of an API token", move |tx| {
+                    tx.note_api_token_use(&name, now)
+                })
+                .await;
+            if let Err(error) = noted {
+                tracing::warn!(%error, "the use of an API token was not noted");
+            }
+        });
+    }
+
+    /// Makes a token. The caller must cover every scope itself.
+    pub(crate) async fn create(
+        &self,
+        caller: &Principal,
+        params: CreateParams,
+    ) -> Result<Created, TokenError> {
+        authz::covers(&caller.grant, &params.scopes).map_err(TokenError::NotCovered)?;
+        let now = now_ms();
+        let secret = format!("{PREFIX}{}", random_text(32));
+        let token = ApiToken {
+            name: params.name,
+            fingerprint: proof::fingerprint(&secret),
+            scopes: params.scopes,
+            created_at_ms: now,
+            expires_at_ms: params.expires_in_ms.map(|ms| now.saturating_add(ms)),
+            last_used_at_ms: None,
+            revoked_at_ms: None,
+        };
+        let (kept, actor) = (token.clone(), caller.actor());
+        self.store
+            .write("making an API token", move |tx| {
+                if !tx.insert_api_token(&kept)? {
+                    return Err(TokenError::NameTaken);
+                }
+                let detail = json!({"name": kept.name, "scopes": kept.scopes});
+                tx.audit("tokens.create", &actor, &detail.to_string(), now)?;
+                Ok(())
+            })
+            .await?;
+        let record = record(&token);
+        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        book.retain(|_, entry| entry.token.name != token.name);
+        book.insert(
+            token.fingerprint.clone(),
+            Entry {
+                token,
+                noted_at_ms: 0,
+            },
+        );
+        Ok(Created {
+            token: secret,
+            record,
+        })
+    }
+
+    /// Every token without its secret, newest first.
+    pub(crate) fn list(&self) -> Vec<ApiTokenRecord> {
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        let mut records: Vec<ApiTokenRecord> =
+            book.values().map(|entry| record(&entry.token)).collect();
+        records.sort_by(|a, b| {
+            (b.created_at_ms, &a.name).cmp(&(a.created_at_ms, &b.name))
+        });
+        records
+    }
+
+    /// Revokes a token. Its sessions are over when this returns.
+    pub(crate) async fn revoke(&self, caller: &Principal, name: String) -> Result<i64, TokenError> {
+        let now = now_ms();
+        let scopes: Option<ScopeSet> = {
+            let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+            book.values()
+                .find(|entry| entry.token.name == name && entry.token.revoked_at_ms.is_none())
+                .map(|entry| entry.token.scopes.clone())
+        };
+        // Taking away needs no more authority than giving.
+        authz::covers(&caller.grant, &scopes.ok_or(TokenError::Unknown)?)
+            .map_err(TokenError::NotCovered)?;
+        let (gone, actor) = (name.clone(), caller.actor());
+        self.store
+            .write("revoking an API token", move |tx| {
+                if !tx.revoke_api_token(&gone, now)? {
+                    return Err(TokenError::Unknown);
+                }
+                tx.audit("tokens.revoke", &actor, &json!({"name": gone}).to_string(), now)?;
+                Ok(())
+            })
+            .await?;
+        {
+            let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+            for entry in book.values_mut().filter(|entry| entry.token.name == name) {
+                entry.token.revoked_at_ms = Some(now);
+            }
+        }
+        self.hub.revoke(
+            AUTHORITY_CHANGED,
+            "gateway auth changed",
+            Some(&caller.conn_id),
+            |principal| principal.api_token.as_ref() == Some(&name),
+        );
+        Ok(now)
+    }
+}
+
+fn record(token: &ApiToken) -> ApiTokenRecord {
+    ApiTokenRecord {
+        name: token.name.clone(),
+        scopes: token.scopes.clone(),
+        created_at_ms: token.created_at_ms,
+        expires_at_ms: token.expires_at_ms,
+        last_used_at_ms: token.last_used_at_ms,
+        revoked_at_ms: token.revoked_at_ms,
+    }
+}

@@ -507,7 +507,7 @@ pub fn grant(evidence: &Evidence, requested: Option<&ScopeSet>, policy: &Policy)
         });
     }
     let of_device = wanted_of_device(evidence, requested);
-    let pairing = pairing_lane(evidence, &seen, &of_device);
+    let pairing = pairing_lane(evidence, &seen, &of_device, requested.is_some());
     match evidence.role {
         Role::Node => node(evidence, pairing),
         Role::Operator => {
@@ -586,7 +586,12 @@ fn owner() -> ScopeSet {
     ScopeSet::from_iter([Scope::ADMIN])
 }
 
-fn pairing_lane(evidence: &Evidence, seen: &Seen<'_>, wanted: &ScopeSet) -> PairingLane {
+fn pairing_lane(
+    evidence: &Evidence,
+    seen: &Seen<'_>,
+    wanted: &ScopeSet,
+    was_said: bool,
+) -> PairingLane {
     let vouched = seen.shared || seen.local_proof || seen.identity.is_some();
     if evidence.proof != Proof::Valid || !(vouched || seen.device_token.is_some()) {
         return PairingLane::Closed;
@@ -601,9 +606,13 @@ fn pairing_lane(evidence: &Evidence, seen: &Seen<'_>, wanted: &ScopeSet) -> Pair
             }
             Browser::ForeignOrigin => false,
         };
+    let before = match &evidence.record {
+        Record::Paired { scopes, .. } => scopes,
+        Record::Unknown | Record::Pending | Record::Revoked => &ScopeSet::EMPTY,
+    };
     let approve = |reason| PairingLane::Open {
         lane: Lane {
-            scopes: wanted.covered_by(&owner()),
+            scopes: wanted.covered_by(&owner().union(before)),
             basis: Basis::SilentPairing,
         },
         step: PairingStep::Approve(reason),
@@ -650,7 +659,12 @@ fn pairing_lane(evidence: &Evidence, seen: &Seen<'_>, wanted: &ScopeSet) -> Pair
                     scopes: part,
                     basis: Basis::PairedDevice,
                 },
-                step: PairingStep::Ask(PairingReason::ScopeUpgrade),
+                // Who names no scopes is content with what its token carries.
+                step: if was_said {
+                    PairingStep::Ask(PairingReason::ScopeUpgrade)
+                } else {
+                    PairingStep::Keep
+                },
             }
         }
     }

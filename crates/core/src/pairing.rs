@@ -239,6 +239,8 @@ pub fn may_approve(caller: &Grant, pending: &Pending) -> Result<(), PairingError
 }
 
 /// The device after an approval: roles and scopes are unions, the role's token is issued anew.
+/// It carries what it carried and what was approved now, not all that was ever approved, and a
+/// revoked one carried nothing: an approver revives no more than they were shown.
 pub fn approve(
     device: Option<&Device>,
     pending: &Pending,
@@ -261,8 +263,15 @@ pub fn approve(
     device.claims = pending.claims.clone();
     device.silently = silently;
     device.approved_at_ms = now_ms;
+    let (revoked, carried) = match device.token(pending.role) {
+        Some(token) => (token.revoked_at_ms.is_some(), Some(token.scopes.clone())),
+        None => (false, None),
+    };
     let approved = match device.approved.iter_mut().find(|a| a.role == pending.role) {
         Some(approved) => {
+            if revoked {
+                approved.scopes = ScopeSet::EMPTY;
+            }
             approved.scopes = approved.scopes.union(&pending.scopes);
             approved.scopes.clone()
         }
@@ -274,7 +283,11 @@ pub fn approve(
             pending.scopes.clone()
         }
     };
-    issue_token(&mut device, pending.role, approved, serial, now_ms);
+    let scopes = match carried {
+        Some(carried) if !revoked => carried.union(&pending.scopes),
+        Some(_) | None => approved,
+    };
+    issue_token(&mut device, pending.role, scopes, serial, now_ms);
     device
 }
 

@@ -81,7 +81,7 @@ fn mask(scopes: &ScopeSet) -> Mask {
         NAMES
             .iter()
             .position(|name| *name == scope.as_str())
-            .unwrap()
+            .expect("a name in play")
     };
     scopes
         .iter()

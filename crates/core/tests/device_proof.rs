@@ -54,7 +54,8 @@ fn vectors() -> Vec<Vector> {
         let Some((key, value)) = line.split_once(": ") else {
             if line.starts_with('"') {
                 let separator = if current.scopes.is_empty() { "" } else { "," };
-                current.scopes += &format!("{separator}{}", line.trim_matches('"'));
+                current.scopes.push_str(separator);
+                current.scopes.push_str(line.trim_matches('"'));
             }
             continue;
         };
@@ -70,7 +71,7 @@ fn vectors() -> Vec<Vector> {
             "clientMode" => current.client_mode = text,
             "platform" => current.platform = text,
             "deviceFamily" => current.device_family = text,
-            "signedAt" => current.signed_at = text.parse().unwrap(),
+            "signedAt" => current.signed_at = text.parse().expect("a number"),
             "nonce" => current.nonce = text,
             "payloadV3" => current.payload_v3 = text,
             "signatureV3" => current.signature_v3 = text,
@@ -114,7 +115,7 @@ impl Vector {
     }
 
     fn now(&self) -> i64 {
-        i64::try_from(self.signed_at).unwrap()
+        i64::try_from(self.signed_at).expect("a time of this century")
     }
 
     /// Judges a claim on the socket and at the moment for which the vector was signed.
@@ -127,7 +128,8 @@ impl Vector {
     }
 
     fn signing_key(&self) -> SigningKey {
-        SigningKey::from_bytes(&hex_bytes(&self.seed_hex).try_into().unwrap())
+        let seed = hex_bytes(&self.seed_hex).try_into();
+        SigningKey::from_bytes(&seed.expect("32 bytes"))
     }
 }
 
@@ -540,7 +542,7 @@ fn keys_that_prove_nothing_are_refused() {
 
 fn hex_bytes(text: &str) -> Vec<u8> {
     (0..text.len() / 2)
-        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex"))
         .collect()
 }
 

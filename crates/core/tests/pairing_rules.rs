@@ -85,7 +85,7 @@ fn phone(approved: &str, carried: &str) -> Device {
 }
 
 fn operator(device: &Device) -> &DeviceToken {
-    device.token(Role::Operator).unwrap()
+    device.token(Role::Operator).expect("a token")
 }
 
 /// Somebody who holds exactly these scopes, through an API token.

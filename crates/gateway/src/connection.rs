@@ -29,7 +29,7 @@ use crate::{
     dispatch::{self, Answer, Call, Reply},
     error,
     handshake::{self, Welcome},
-    hub::{Link, Outgoing, Principal},
+    hub::{Link, Outgoing},
     listen::{PreHelloPlace, Request},
     websocket::{Incoming, Socket},
 };
@@ -74,10 +74,23 @@ pub(crate) async fn run(
             First::Gone => return,
         },
     };
-    let judged = handshake::judge(&gateway, &request, &conn_id, &nonce, text.as_str()).await;
+    let joined = loop {
+        // A verdict that was reached while authority was taken away somewhere is reached again:
+        // whoever took it away found no session to end.
+        let judged_at = gateway.hub.revocations();
+        let judged = handshake::judge(&gateway, &request, &conn_id, &nonce, text.as_str()).await;
+        match judged {
+            Ok((principal, welcome)) => {
+                if let Some((link, outbox)) = gateway.hub.join(principal, judged_at) {
+                    break Ok((link, outbox, welcome));
+                }
+            }
+            Err(refusal) => break Err(refusal),
+        }
+    };
     drop(place);
-    let (principal, welcome) = match judged {
-        Ok(granted) => granted,
+    let (link, outbox, welcome) = match joined {
+        Ok(joined) => joined,
         Err(refusal) => {
             if let Some((id, error)) = &refusal.response {
                 socket.queue(frame::response_error(id, error).into());
@@ -88,7 +101,7 @@ pub(crate) async fn run(
     };
     drop(request);
     socket.set_message_bytes_max(PAYLOAD_BYTES_MAX);
-    Session::begin(gateway, socket, principal, welcome).run().await;
+    Session::begin(gateway, socket, link, outbox, welcome).run().await;
 }
 
 fn challenge(nonce: &str) -> Utf8Bytes {
@@ -154,17 +167,19 @@ struct Session {
     may_have_more: bool,
     next_ping: Instant,
     pong_due: bool,
+    /// When its authority ends by itself.
+    expires: Option<Instant>,
 }
 
 impl Session {
     fn begin(
         gateway: Arc<Gateway>,
         mut socket: Socket,
-        principal: Principal,
+        link: Arc<Link>,
+        outbox: mpsc::Receiver<Outgoing>,
         welcome: Welcome,
     ) -> Self {
-        // Joined before the hello is built: nothing that happens in between is missed.
-        let (link, outbox) = gateway.hub.join(principal);
+        // It joined before the hello is built: nothing that happens in between is missed.
         if welcome.here.is_tracked() {
             gateway.presence.came(&welcome.here, crate::clock::now_ms());
             gateway.publish_presence();
@@ -178,6 +193,12 @@ impl Session {
             basis = principal.grant.basis().as_str(), address = %principal.address,
             protocol = principal.dialect.version(), "connected"
         );
+        let expires = principal.expires_at_ms.map(|at| {
+            let left = u64::try_from(at - crate::clock::now_ms()).unwrap_or_default();
+            Instant::now() + Duration::from_millis(left)
+        });
+        // One that came while everybody was told to go was not told.
+        let stops = gateway.stopping.is_cancelled();
         Self {
             gateway,
             socket,
@@ -187,8 +208,9 @@ impl Session {
             in_flight: FuturesUnordered::new(),
             events_unflushed: 0,
             role_errors: 0,
-            closing: None,
+            closing: stops.then(|| (1012, "service restart".to_owned())),
             peer_left: false,
+            expires,
             // A client may have sent its first requests together with its connect.
             may_have_more: true,
             next_ping: Instant::now() + PING_EVERY,
@@ -224,6 +246,7 @@ impl Session {
                 Err(_) => self.peer_left = true,
             },
             () = tokio::time::sleep_until(self.next_ping), if self.pings() => self.ping(),
+            () = until(self.expires), if self.expires.is_some() => self.end_of_authority(),
         }
         self.flush();
     }
@@ -236,7 +259,7 @@ impl Session {
         }
         // Revoked while its outbox was full: the close did not fit, the fact still holds.
         if !self.link.is_live() && self.closing.is_none() && self.outbox.is_empty() {
-            self.closing = Some((crate::pairing::AUTHORITY_CHANGED, "gateway auth changed".to_owned()));
+            self.end_of_authority();
         }
     }
 
@@ -305,7 +328,10 @@ impl Session {
                 return;
             }
         };
-        if !self.link.is_live() {
+        if self.expires.is_some_and(|at| at <= Instant::now()) {
+            self.end_of_authority();
+        }
+        if !self.link.is_live() || self.is_over() {
             return;
         }
         let known = Method::parse(&request.method);
@@ -375,6 +401,10 @@ impl Session {
         self.socket.queue(text.into());
     }
 
+    fn end_of_authority(&mut self) {
+        self.closing = Some((crate::pairing::AUTHORITY_CHANGED, "gateway auth changed".to_owned()));
+    }
+
     fn pings(&self) -> bool {
         self.link.principal.dialect == Dialect::V4
     }
@@ -416,6 +446,14 @@ async fn ready(socket: &Socket, reads: bool, may_have_more: bool) -> std::io::Re
         return Ok(());
     }
     socket.ready(reads).await
+}
+
+/// Waits until then, or for ever.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next finished request. Never finishes while there is none.

@@ -17,7 +17,7 @@ use crate::{
     listen::Request,
     pairing::{Arrival, Pairings},
     state::Keys,
-    tokens::ApiTokens,
+    tokens::{ApiTokens, Held},
 };
 
 /// The lockout, shared by all connections.
@@ -63,8 +63,8 @@ pub(crate) struct Presented<'a> {
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub credentials: Credentials,
-    /// Name of the API token that held.
-    pub api_token: Option<String>,
+    /// The API token that held.
+    pub api_token: Option<Held>,
     /// How long to wait before telling of a failure, milliseconds.
     pub delay_ms: u64,
     /// Whether the device token held; wire 4 names the method by it.
@@ -165,10 +165,10 @@ impl Checker<'_> {
             Ok(attempt) => attempt,
             Err(limited) => return ScopedCheck::Bad(limited),
         };
-        let (check, name) = self.tokens.check(secret);
-        if name.is_some() {
+        let (check, held) = self.tokens.check(secret);
+        if held.is_some() {
             self.guard.succeeded(attempt);
-            checked.api_token = name;
+            checked.api_token = held;
         }
         check
     }

@@ -43,6 +43,8 @@ pub(crate) struct Principal {
     pub device_id: Option<DeviceId>,
     /// The API token that it came with.
     pub api_token: Option<String>,
+    /// When that token ends, and the session with it.
+    pub expires_at_ms: Option<i64>,
     /// The pending request that would add what is missing.
     pub pending_request: Option<String>,
     /// Address for logs.
@@ -109,6 +111,8 @@ struct Sessions {
     links: HashMap<String, Member>,
     /// Wire 3 counts all broadcasts, seen or not.
     seq: u64,
+    /// Counts the times that authority was taken away.
+    revocations: u64,
 }
 
 #[derive(Debug)]
@@ -130,8 +134,19 @@ impl Hub {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a session. Events from now on are in the returned outbox.
-    pub(crate) fn join(&self, principal: Principal) -> (Arc<Link>, mpsc::Receiver<Outgoing>) {
+    /// How often authority was taken away so far. Taken before a connect is judged, it tells
+    /// [`Self::join`] whether the verdict may be stale.
+    pub(crate) fn revocations(&self) -> u64 {
+        self.lock().revocations
+    }
+
+    /// Registers a session. Events from now on are in the returned outbox. `None` when authority
+    /// was taken away since `judged_at`: it may have been this one's, and nobody would end it.
+    pub(crate) fn join(
+        &self,
+        principal: Principal,
+        judged_at: u64,
+    ) -> Option<(Arc<Link>, mpsc::Receiver<Outgoing>)> {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
         let key = principal.conn_id.clone();
         let link = Arc::new(Link {
@@ -144,8 +159,13 @@ impl Hub {
             link: Arc::clone(&link),
             seq: 0,
         };
-        self.lock().links.insert(key, member);
-        (link, receiver)
+        let mut sessions = self.lock();
+        if sessions.revocations != judged_at {
+            return None;
+        }
+        sessions.links.insert(key, member);
+        drop(sessions);
+        Some((link, receiver))
     }
 
     /// Forgets a session.
@@ -168,7 +188,19 @@ impl Hub {
 
     /// Sends an event to everybody who may see it.
     pub(crate) fn publish(&self, event: Event, payload: &str, version: Option<StateVersion>) {
-        let parts = EventParts::new(event.name(), payload, version);
+        self.publish_each(event, payload, payload, version);
+    }
+
+    /// The same where the dialects have it otherwise.
+    pub(crate) fn publish_each(
+        &self,
+        event: Event,
+        v3_payload: &str,
+        v4_payload: &str,
+        version: Option<StateVersion>,
+    ) {
+        let v3_parts = EventParts::new(event.name(), v3_payload, version);
+        let v4_parts = EventParts::new(event.name(), v4_payload, version);
         let mut guard = self.lock();
         let sessions = &mut *guard;
         sessions.seq += 1;
@@ -180,11 +212,11 @@ impl Hub {
             }
             let text = match link.principal.dialect {
                 Dialect::V3 => v3
-                    .get_or_init(|| Utf8Bytes::from(parts.frame(Some(sessions.seq))))
+                    .get_or_init(|| Utf8Bytes::from(v3_parts.frame(Some(sessions.seq))))
                     .clone(),
                 Dialect::V4 => {
                     member.seq += 1;
-                    Utf8Bytes::from(parts.frame(Some(member.seq)))
+                    Utf8Bytes::from(v4_parts.frame(Some(member.seq)))
                 }
             };
             deliver(link, event, text);
@@ -200,7 +232,8 @@ impl Hub {
         except: Option<&str>,
         concerned: impl Fn(&Principal) -> bool,
     ) -> usize {
-        let guard = self.lock();
+        let mut guard = self.lock();
+        guard.revocations += 1;
         let mut ended = 0;
         for member in guard.links.values() {
             let principal = &member.link.principal;

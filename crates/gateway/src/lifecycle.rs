@@ -319,10 +319,13 @@ async fn beat(gateway: Arc<Gateway>) {
 
 async fn stop(gateway: &Arc<Gateway>) {
     gateway.readiness.ready.store(false, Ordering::Release);
-    let payload = json!({"reason": "gateway stopping", "restartExpectedMs": null});
-    gateway.hub.publish(Event::Shutdown, &payload.to_string(), None);
-    gateway.hub.close_all(1012, "service restart");
+    // Before anybody is told: a session that begins from now on sees it and ends by itself.
     gateway.stopping.cancel();
+    // Wire 4 leaves out what is not expected.
+    let v3 = json!({"reason": "gateway stopping", "restartExpectedMs": null}).to_string();
+    let v4 = json!({"reason": "gateway stopping"}).to_string();
+    gateway.hub.publish_each(Event::Shutdown, &v3, &v4, None);
+    gateway.hub.close_all(1012, "service restart");
     gateway.tasks.close();
     if tokio::time::timeout(DRAIN, gateway.tasks.wait()).await.is_err() {
         tracing::warn!(sessions = gateway.hub.len(), "some peers did not go in time");

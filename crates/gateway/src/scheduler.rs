@@ -12,7 +12,10 @@
 //!   nothing fires and nothing is passed over; runs by hand still work.
 
 mod batch;
+mod handle;
 mod run;
+
+pub(crate) use handle::{SchedulerError, SchedulerHandle};
 
 use std::{
     collections::HashMap,
@@ -41,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     batch::{After, Batch, Step, Written},
+    handle::{Answer, Change, SchedulerCommand},
     run::{Queued, RunEnd},
 };
 use crate::{clock::now_ms, config, hub::Hub};
@@ -53,105 +57,6 @@ const COMMANDS_EACH_MAX: usize = 64;
 const LOOK_EVERY_MS: i64 = 60_000;
 /// Pause between attempts to read the store anew after a failed write.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
-
-/// What changes a job: from the job as it is to the job as it shall be, or the reason why not.
-pub(crate) type Change = Box<dyn FnOnce(&CronJob, i64) -> Result<KeepJob, ErrorShape> + Send>;
-type Answer<T> = oneshot::Sender<Result<T, SchedulerError>>;
-
-/// What the scheduler can be asked.
-pub(crate) enum SchedulerCommand {
-    Add { job: Box<KeepJob>, answer: Answer<CronJob> },
-    Update { id: JobId, change: Change, answer: Answer<CronJob> },
-    Remove { id: JobId, answer: Answer<bool> },
-    Run { id: JobId, mode: RunMode, answer: Answer<Result<RunId, NotRun>> },
-}
-
-impl SchedulerCommand {
-    fn fail(self, error: SchedulerError) {
-        // Whoever asked may be gone.
-        match self {
-            Self::Add { answer, .. } | Self::Update { answer, .. } => {
-                let _ = answer.send(Err(error));
-            }
-            Self::Remove { answer, .. } => {
-                let _ = answer.send(Err(error));
-            }
-            Self::Run { answer, .. } => {
-                let _ = answer.send(Err(error));
-            }
-        }
-    }
-}
-
-/// Why a command changed nothing.
-#[derive(Clone, Debug)]
-pub(crate) enum SchedulerError {
-    /// No such job.
-    Unknown,
-    /// The change itself says no.
-    Refused(Box<ErrorShape>),
-    /// The database failed.
-    Store(Arc<StoreError>),
-    /// The gateway is going down.
-    Stopped,
-}
-
-/// The scheduler's handle.
-#[derive(Clone, Debug)]
-pub(crate) struct SchedulerHandle {
-    inbox: mpsc::Sender<SchedulerCommand>,
-    jobs: Arc<AtomicUsize>,
-    enabled: bool,
-}
-
-impl SchedulerHandle {
-    /// How many jobs there are.
-    pub(crate) fn job_count(&self) -> usize {
-        self.jobs.load(Ordering::Relaxed)
-    }
-
-    /// Whether jobs fire at all.
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled
-    }
-
-    /// Adds a job. It is on disk when this returns.
-    pub(crate) async fn add(&self, job: KeepJob) -> Result<CronJob, SchedulerError> {
-        let job = Box::new(job);
-        self.ask(|answer| SchedulerCommand::Add { job, answer }).await
-    }
-
-    /// Changes a job, or leaves it exactly as it is.
-    pub(crate) async fn update(&self, id: JobId, change: Change) -> Result<CronJob, SchedulerError> {
-        self.ask(|answer| SchedulerCommand::Update { id, change, answer }).await
-    }
-
-    /// Removes a job and stops its run. `false` when there is none.
-    pub(crate) async fn remove(&self, id: JobId) -> Result<bool, SchedulerError> {
-        self.ask(|answer| SchedulerCommand::Remove { id, answer }).await
-    }
-
-    /// Starts a run. It is claimed, not ended, when this returns.
-    pub(crate) async fn run_now(
-        &self,
-        id: JobId,
-        mode: RunMode,
-    ) -> Result<Result<RunId, NotRun>, SchedulerError> {
-        self.ask(|answer| SchedulerCommand::Run { id, mode, answer }).await
-    }
-
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(Answer<T>) -> SchedulerCommand,
-    ) -> Result<T, SchedulerError> {
-        let (answer, answered) = oneshot::channel();
-        self.inbox
-            .send(command(answer))
-            .await
-            .map_err(|_| SchedulerError::Stopped)?;
-        answered.await.unwrap_or(Err(SchedulerError::Stopped))
-    }
-}
 
 /// The task.
 pub(crate) struct Scheduler {
@@ -224,11 +129,7 @@ pub(crate) fn open(
         unfinished,
         stale: None,
     };
-    let handle = SchedulerHandle {
-        inbox: sender,
-        jobs,
-        enabled: config.enabled,
-    };
+    let handle = SchedulerHandle::new(sender, jobs, config.enabled);
     Ok((scheduler, handle))
 }
 
@@ -250,6 +151,7 @@ impl Scheduler {
         self.recover().await;
         while !stop.is_cancelled() {
             if self.stale.is_some() && !self.reload().await {
+                self.fail_waiting();
                 tokio::select! {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(RELOAD_PAUSE) => {}
@@ -294,7 +196,11 @@ impl Scheduler {
 
     fn until_next_look(&self) -> Duration {
         let now = now_ms();
-        let due = if self.paused { None } else { self.planner.next_wake() };
+        let due = if self.paused {
+            None
+        } else {
+            self.planner.next_wake()
+        };
         let wait_ms = due.map_or(LOOK_EVERY_MS, |due| (due - now).clamp(0, LOOK_EVERY_MS));
         Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))
     }
@@ -333,6 +239,15 @@ impl Scheduler {
             Err(error) => self.stale = Some(Arc::new(error)),
         }
         self.stale.is_none()
+    }
+
+    /// Nobody waits for a store that cannot be read.
+    fn fail_waiting(&mut self) {
+        if let Some(error) = &self.stale {
+            while let Ok(command) = self.inbox.try_recv() {
+                command.fail(SchedulerError::Store(Arc::clone(error)));
+            }
+        }
     }
 
     async fn handle(&mut self, command: SchedulerCommand, batch: &mut Batch) {
@@ -413,7 +328,10 @@ impl Scheduler {
             updated_at_ms: keep.updated_at_ms,
             ..job
         };
-        batch.step(Step::Keep { job: keep, added: false });
+        batch.step(Step::Keep {
+            job: keep,
+            added: false,
+        });
         batch.answer(answer, kept);
         if let Some(run_seq) = edit.abort {
             batch.after(After::Stop(run_seq, "disabled"));
@@ -457,11 +375,7 @@ impl Scheduler {
     }
 
     /// A run's task is over.
-    fn close(
-        &mut self,
-        end: Result<(tokio::task::Id, RunEnd), JoinError>,
-        batch: &mut Batch,
-    ) {
+    fn close(&mut self, end: Result<(tokio::task::Id, RunEnd), JoinError>, batch: &mut Batch) {
         let (task, end) = match end {
             Ok((task, end)) => (task, Ok(end)),
             Err(error) => (error.id(), Err(error)),
@@ -511,7 +425,11 @@ impl Scheduler {
                         Some((_, end)) => (end.ending, end.queued),
                         None => (interrupted(settle.outcome), None),
                     };
-                    batch.step(Step::Settle { settle, ending, queued });
+                    batch.step(Step::Settle {
+                        settle,
+                        ending,
+                        queued,
+                    });
                 }
             }
         }
@@ -526,7 +444,10 @@ impl Scheduler {
             let boot_id = Arc::clone(&self.boot_id);
             self.store
                 .write("keeping cron's decisions", move |tx| {
-                    steps.into_iter().map(|step| step.write(tx, &boot_id)).collect()
+                    steps
+                        .into_iter()
+                        .map(|step| step.write(tx, &boot_id))
+                        .collect()
                 })
                 .await
         };
@@ -592,7 +513,12 @@ impl Scheduler {
                 );
                 self.publish(&batch::recorded(&record, &run_id));
             }
-            Written::Settled { settle, ending, settled, .. } => {
+            Written::Settled {
+                settle,
+                ending,
+                settled,
+                ..
+            } => {
                 let event = batch::finished(&settle, &ending, &settled);
                 tracing::info!(
                     job = %settle.job_id, run = %settled.run_id, status = event.status,
@@ -603,7 +529,11 @@ impl Scheduler {
                     self.gone(&settle.job_id);
                 }
             }
-            Written::Kept { id, added, next_run_at_ms } => {
+            Written::Kept {
+                id,
+                added,
+                next_run_at_ms,
+            } => {
                 if added {
                     self.jobs.fetch_add(1, Ordering::Relaxed);
                 }
@@ -633,7 +563,9 @@ impl Scheduler {
         let delivery_requested = job.as_ref().is_ok_and(run::asks_for_delivery);
         let main_session_key = Arc::clone(&self.main_session_key);
         let origin = format!("cron:{run_id}");
-        let abort = self.runs.spawn(async move { run::run(job, &main_session_key, origin) });
+        let abort = self
+            .runs
+            .spawn(async move { run::run(job, &main_session_key, origin) });
         let live = Live {
             run_seq: fire.run_seq,
             abort: abort.clone(),
@@ -673,3 +605,6 @@ fn fire_id(fire: &Fire) -> RunId {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

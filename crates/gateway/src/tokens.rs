@@ -39,6 +39,14 @@ impl From<StoreError> for TokenError {
     }
 }
 
+/// A token that a connection came with.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub name: String,
+    /// When it ends, and every session with it.
+    pub expires_at_ms: Option<i64>,
+}
+
 #[derive(Debug)]
 struct Entry {
     token: ApiToken,
@@ -81,10 +89,10 @@ impl ApiTokens {
     }
 
     /// Checks a presented secret. Looking it up by its SHA-256 tells nothing about near misses.
-    pub(crate) fn check(&self, presented: &str) -> (ScopedCheck, Option<String>) {
+    pub(crate) fn check(&self, presented: &str) -> (ScopedCheck, Option<Held>) {
         let now = now_ms();
         let fingerprint = proof::fingerprint(presented);
-        let (name, note) = {
+        let (scopes, held, note) = {
             let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
             let Some(Entry { token, noted_at_ms }) = book.get(&fingerprint) else {
                 return (ScopedCheck::Bad(CredentialFault::TokenMismatch), None);
@@ -96,13 +104,16 @@ impl ApiTokens {
                 return (ScopedCheck::Bad(CredentialFault::ApiTokenExpired), None);
             }
             let note = now - noted_at_ms >= NOTE_EVERY_MS;
-            ((token.name.clone(), token.scopes.clone()), note)
+            let held = Held {
+                name: token.name.clone(),
+                expires_at_ms: token.expires_at_ms,
+            };
+            (token.scopes.clone(), held, note)
         };
-        let (name, scopes) = name;
         if note {
-            self.note_use(&fingerprint, name.clone(), now);
+            self.note_use(&fingerprint, held.name.clone(), now);
         }
-        (ScopedCheck::Valid(scopes), Some(name))
+        (ScopedCheck::Valid(scopes), Some(held))
     }
 
     /// Writes down a use, off the caller's path: losing one to a crash loses a minute's precision.

@@ -366,9 +366,14 @@ fn kind_word(kind: FireKind) -> &'static str {
 }
 
 fn kind_from(word: &str) -> Option<FireKind> {
-    [FireKind::Scheduled, FireKind::CatchUp, FireKind::Retry, FireKind::Manual]
-        .into_iter()
-        .find(|kind| kind_word(*kind) == word)
+    [
+        FireKind::Scheduled,
+        FireKind::CatchUp,
+        FireKind::Retry,
+        FireKind::Manual,
+    ]
+    .into_iter()
+    .find(|kind| kind_word(*kind) == word)
 }
 
 /// Status, verdict and error class of an outcome.
@@ -386,9 +391,11 @@ type DisableWords = (Option<&'static str>, Option<&'static str>, Option<u32>);
 
 fn disable_words(reason: DisableReason) -> DisableWords {
     match reason {
-        DisableReason::ConsecutiveFailures { count, last } => {
-            (Some("consecutive-failures"), Some(last.as_str()), Some(count))
-        }
+        DisableReason::ConsecutiveFailures { count, last } => (
+            Some("consecutive-failures"),
+            Some(last.as_str()),
+            Some(count),
+        ),
         DisableReason::OneShotDone => (Some("one-shot-done"), None, None),
         DisableReason::OneShotFailed { last } => {
             (Some("one-shot-failed"), Some(last.as_str()), None)

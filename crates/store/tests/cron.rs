@@ -55,12 +55,12 @@ impl Place {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("clawgate-store-cron-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::create_dir_all(&directory).expect("a directory");
         Self { directory }
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.directory.join("clawgate.sqlite")).unwrap()
+        Store::open(&self.directory.join("clawgate.sqlite")).expect("a database")
     }
 }
 
@@ -78,7 +78,7 @@ fn write<T: Send + 'static>(
 }
 
 fn every(id: &str) -> Job {
-    Job::new(id, Schedule::every(1_000, Some(0), 0).unwrap())
+    Job::new(id, Schedule::every(1_000, Some(0), 0).expect("valid"))
 }
 
 fn named(plan: Job, name: &str, at_ms: i64) -> KeepJob {
@@ -93,12 +93,14 @@ fn named(plan: Job, name: &str, at_ms: i64) -> KeepJob {
 }
 
 fn add(store: &Store, job: KeepJob) {
-    write(store, move |tx| tx.keep_cron_job(&job)).unwrap();
+    write(store, move |tx| tx.keep_cron_job(&job)).expect("kept");
 }
 
 fn job(store: &Store, id: &str) -> Option<CronJob> {
     let id = JobId::from(id);
-    store.read_blocking(move |db| db.cron_job(&id)).unwrap()
+    store
+        .read_blocking(move |db| db.cron_job(&id))
+        .expect("readable")
 }
 
 fn state_after(slot_ms: i64) -> JobState {
@@ -115,7 +117,11 @@ fn fire(id: &str, run_seq: u64, slot_ms: Option<i64>) -> Fire {
         run_seq: RunSeq(run_seq),
         job_id: JobId::from(id),
         slot_ms,
-        kind: if slot_ms.is_some() { FireKind::Scheduled } else { FireKind::Manual },
+        kind: if slot_ms.is_some() {
+            FireKind::Scheduled
+        } else {
+            FireKind::Manual
+        },
         attempt: 0,
         queued_at_ms: slot_ms.unwrap_or(0),
         started_at_ms: slot_ms.unwrap_or(0) + 5,
@@ -171,12 +177,17 @@ fn runs_of(store: &Store, id: &str) -> Vec<(Option<i64>, String)> {
         job_id: Some(JobId::from(id)),
         ..RunFilter::default()
     };
-    let runs = store.read_blocking(move |db| db.cron_runs(&filter, true, 10_000, 0)).unwrap();
-    runs.into_iter().map(|run| (run.slot_ms, run.verdict)).collect()
+    let runs = store
+        .read_blocking(move |db| db.cron_runs(&filter, true, 10_000, 0))
+        .expect("readable");
+    runs.into_iter()
+        .map(|run| (run.slot_ms, run.verdict))
+        .collect()
 }
 
 fn is_inconsistent<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
-    assert!(matches!(outcome, Err(StoreError::Inconsistent { .. })), "{outcome:?}");
+    let error = outcome.expect_err("refused");
+    assert!(matches!(error, StoreError::Inconsistent { .. }), "{error}");
 }
 
 #[test]
@@ -184,8 +195,16 @@ fn a_slot_is_decided_once() {
     let place = Place::new();
     let store = place.open();
     add(&store, named(every("a"), "a", 0));
-    assert_eq!(claim(&store, fire("a", 1, Some(1_000))).unwrap(), r#"{"id":"a"}"#);
-    close(&store, settle("a", 1, Some(1_000), Outcome::Ok), Ending::default()).unwrap();
+    assert_eq!(
+        claim(&store, fire("a", 1, Some(1_000))).unwrap(),
+        r#"{"id":"a"}"#
+    );
+    close(
+        &store,
+        settle("a", 1, Some(1_000), Outcome::Ok),
+        Ending::default(),
+    )
+    .unwrap();
     let before = job(&store, "a");
 
     is_inconsistent(claim(&store, fire("a", 2, Some(1_000))));
@@ -246,14 +265,16 @@ fn open_runs_outlive_the_process_and_numbers_are_not_used_again() {
     }
     let store = place.open();
     let unfinished = store.read_blocking(|db| db.unfinished_runs()).unwrap();
-    let expected = [(1, Some(1_000), FireKind::Scheduled), (2, None, FireKind::Manual)].map(
-        |(run_seq, slot_ms, kind)| Unfinished {
-            run_seq: RunSeq(run_seq),
-            job_id: JobId::from("a"),
-            slot_ms,
-            kind,
-        },
-    );
+    let expected = [
+        (1, Some(1_000), FireKind::Scheduled),
+        (2, None, FireKind::Manual),
+    ]
+    .map(|(run_seq, slot_ms, kind)| Unfinished {
+        run_seq: RunSeq(run_seq),
+        job_id: JobId::from("a"),
+        slot_ms,
+        kind,
+    });
     assert_eq!(unfinished, expected);
     assert_eq!(store.read_blocking(|db| db.next_run_seq()).unwrap(), 3);
     let plans = store.read_blocking(|db| db.cron_plans()).unwrap();
@@ -277,12 +298,20 @@ fn a_run_is_settled_once_and_its_facts_are_the_jobs() {
     is_inconsistent(close(&store, failed, ending));
     let kept = job(&store, "a").unwrap();
     let last = kept.last_run.unwrap();
-    assert_eq!((last.at_ms, last.duration_ms, last.status.as_str()), (1_005, 100, "error"));
+    assert_eq!(
+        (last.at_ms, last.duration_ms, last.status.as_str()),
+        (1_005, 100, "error")
+    );
     assert_eq!(last.error_class.as_deref(), Some("network"));
     assert_eq!((kept.running_at_ms, kept.updated_at_ms), (None, 1_105));
 
     claim(&store, fire("a", 2, Some(2_000))).unwrap();
-    close(&store, settle("a", 2, Some(2_000), Outcome::Ok), Ending::default()).unwrap();
+    close(
+        &store,
+        settle("a", 2, Some(2_000), Outcome::Ok),
+        Ending::default(),
+    )
+    .unwrap();
     assert_eq!(job(&store, "a").unwrap().last_run.unwrap().error, None);
 }
 
@@ -320,7 +349,13 @@ fn history_outlives_its_job() {
 fn a_job_reads_back_as_it_was_kept() {
     let place = Place::new();
     let store = place.open();
-    let cron = Schedule::cron("*/5 9 * * MON", Some("Europe/Berlin"), Some(7), &Zone::utc(), 0);
+    let cron = Schedule::cron(
+        "*/5 9 * * MON",
+        Some("Europe/Berlin"),
+        Some(7),
+        &Zone::utc(),
+        0,
+    );
     let plans = [
         Job::new("at", Schedule::At { at_ms: 77 }),
         Job {
@@ -366,7 +401,11 @@ fn a_job_reads_back_as_it_was_kept() {
 fn pages_of_jobs_follow_filter_and_order() {
     let place = Place::new();
     let store = place.open();
-    let jobs = [("a", "Beta", Some(30), 3), ("b", "alpha", Some(10), 4), ("c", "Gamma", None, 5)];
+    let jobs = [
+        ("a", "Beta", Some(30), 3),
+        ("b", "alpha", Some(10), 4),
+        ("c", "Gamma", None, 5),
+    ];
     for (id, name, next, updated) in jobs {
         let mut plan = every(id);
         plan.state.enabled = next.is_some();
@@ -395,12 +434,21 @@ fn pages_of_jobs_follow_filter_and_order() {
     assert_eq!(page(None, None, next, false, 1, 1), "a of 3");
     assert_eq!(page(None, None, next, false, 50, 3), " of 3");
     assert_eq!(page(None, None, JobSort::Name, false, 50, 0), "bac of 3");
-    assert_eq!(page(Some(true), None, JobSort::Name, true, 50, 0), "ab of 2");
-    assert_eq!(page(Some(false), None, JobSort::Updated, true, 50, 0), "c of 1");
+    assert_eq!(
+        page(Some(true), None, JobSort::Name, true, 50, 0),
+        "ab of 2"
+    );
+    assert_eq!(
+        page(Some(false), None, JobSort::Updated, true, 50, 0),
+        "c of 1"
+    );
     assert_eq!(page(None, None, JobSort::Updated, true, 50, 0), "cba of 3");
     assert_eq!(page(None, Some("AMMA"), next, false, 50, 0), "c of 1");
     assert_eq!(page(Some(true), Some("a"), next, false, 1, 0), "b of 2");
-    assert_eq!(store.read_blocking(|db| db.next_cron_wake()).unwrap(), Some(10));
+    assert_eq!(
+        store.read_blocking(|db| db.next_cron_wake()).unwrap(),
+        Some(10)
+    );
 
     // Totals follow a switch and a removal.
     let mut plan = every("a");
@@ -422,7 +470,13 @@ fn pages_of_runs_follow_filter_and_order() {
     let outcomes = [
         (1, "a", Outcome::Ok, "hello", "delivered"),
         (2, "b", Outcome::Failed(ErrorClass::Auth), "", "unknown"),
-        (3, "a", Outcome::Failed(ErrorClass::Auth), "", "not-requested"),
+        (
+            3,
+            "a",
+            Outcome::Failed(ErrorClass::Auth),
+            "",
+            "not-requested",
+        ),
         (4, "b", Outcome::Skipped, "", "not-requested"),
     ];
     for (run_seq, id, outcome, summary, delivery) in outcomes {
@@ -438,12 +492,20 @@ fn pages_of_runs_follow_filter_and_order() {
     }
     claim(&store, fire("a", 5, None)).unwrap();
 
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|&word| word.to_owned())
+            .collect::<Vec<_>>()
+    };
     let page = |filter: RunFilter, ascending, limit, offset| {
         let (ids, total) = store
             .read_blocking(move |db| {
                 let runs = db.cron_runs(&filter, ascending, limit, offset)?;
-                let ids: Vec<String> = runs.iter().map(|run| run.run_id.as_str()[4..].to_owned()).collect();
+                let ids: Vec<String> = runs
+                    .iter()
+                    .map(|run| run.run_id.as_str()[4..].to_owned())
+                    .collect();
                 Ok((ids.concat(), db.count_cron_runs(&filter)?))
             })
             .unwrap();
@@ -452,17 +514,54 @@ fn pages_of_runs_follow_filter_and_order() {
     let all = RunFilter::default;
     assert_eq!(page(all(), false, 50, 0), "4321 of 4");
     assert_eq!(page(all(), true, 2, 1), "23 of 4");
-    let of_a = || RunFilter { job_id: Some(JobId::from("a")), ..all() };
+    let of_a = || RunFilter {
+        job_id: Some(JobId::from("a")),
+        ..all()
+    };
     assert_eq!(page(of_a(), false, 50, 0), "31 of 2");
-    assert_eq!(page(RunFilter { run_id: Some(run_id(2)), ..all() }, false, 50, 0), "2 of 1");
-    let errors = || RunFilter { statuses: words(&["error"]), ..all() };
+    assert_eq!(
+        page(
+            RunFilter {
+                run_id: Some(run_id(2)),
+                ..all()
+            },
+            false,
+            50,
+            0
+        ),
+        "2 of 1"
+    );
+    let errors = || RunFilter {
+        statuses: words(&["error"]),
+        ..all()
+    };
     assert_eq!(page(errors(), false, 50, 0), "32 of 2");
-    assert_eq!(page(RunFilter { statuses: words(&["error"]), ..of_a() }, false, 50, 0), "3 of 1");
-    let both = RunFilter { statuses: words(&["ok", "skipped"]), ..all() };
+    assert_eq!(
+        page(
+            RunFilter {
+                statuses: words(&["error"]),
+                ..of_a()
+            },
+            false,
+            50,
+            0
+        ),
+        "3 of 1"
+    );
+    let both = RunFilter {
+        statuses: words(&["ok", "skipped"]),
+        ..all()
+    };
     assert_eq!(page(both, false, 50, 0), "41 of 2");
-    let delivery = RunFilter { delivery_statuses: words(&["unknown", "delivered"]), ..all() };
+    let delivery = RunFilter {
+        delivery_statuses: words(&["unknown", "delivered"]),
+        ..all()
+    };
     assert_eq!(page(delivery, false, 50, 0), "21 of 2");
-    let query = |text: &str| RunFilter { query: Some(text.to_owned()), ..all() };
+    let query = |text: &str| RunFilter {
+        query: Some(text.to_owned()),
+        ..all()
+    };
     assert_eq!(page(query("api KEY"), false, 50, 0), "32 of 2");
     assert_eq!(page(query("job b"), true, 50, 0), "24 of 2");
     assert_eq!(page(query("weather"), true, 50, 0), " of 0");
@@ -476,7 +575,12 @@ fn history_is_bounded_per_job() {
         add(&store, named(every(id), id, 0));
     }
     claim(&store, fire("quiet", 1, Some(1_000))).unwrap();
-    close(&store, settle("quiet", 1, Some(1_000), Outcome::Ok), Ending::default()).unwrap();
+    close(
+        &store,
+        settle("quiet", 1, Some(1_000), Outcome::Ok),
+        Ending::default(),
+    )
+    .unwrap();
     let surplus = 7;
     write(&store, move |tx| {
         for number in 1..=HISTORY_MAX + surplus {
@@ -491,7 +595,9 @@ fn history_is_bounded_per_job() {
     assert_eq!(i64::try_from(slots.len()).unwrap(), HISTORY_MAX);
     assert_eq!(slots[0].0, Some((surplus + 1) * 1_000));
     assert_eq!(runs_of(&store, "quiet").len(), 1);
-    let total = store.read_blocking(|db| db.count_cron_runs(&RunFilter::default())).unwrap();
+    let total = store
+        .read_blocking(|db| db.count_cron_runs(&RunFilter::default()))
+        .unwrap();
     assert_eq!(i64::try_from(total).unwrap(), HISTORY_MAX + 1);
     // A forgotten slot is still a decided one.
     is_inconsistent(claim(&store, fire("busy", 2, Some(1_000))));

@@ -15,9 +15,7 @@ use clawgate_core::{
 };
 use clawgate_protocol::{
     ErrorShape,
-    cron::{
-        ADD, IdParams, JobPage, ListParams, RunPage, RunParams, RunsParams, Status, UPDATE,
-    },
+    cron::{ADD, IdParams, JobPage, ListParams, RunPage, RunParams, RunsParams, Status, UPDATE},
 };
 use clawgate_store::{CronJob, JobFilter, JobSort, RunFilter};
 use serde_json::{Value, json};
@@ -83,7 +81,12 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     later(call.fits(), move |()| async move {
         let (jobs, next_wake_at_ms) = gateway
             .store
-            .read(|db| Ok((db.count_cron_jobs(&JobFilter::default())?, db.next_cron_wake()?)))
+            .read(|db| {
+                Ok((
+                    db.count_cron_jobs(&JobFilter::default())?,
+                    db.next_cron_wake()?,
+                ))
+            })
             .await
             .map_err(|error| error::store(&error))?;
         let enabled = gateway.scheduler.is_enabled();
@@ -114,7 +117,9 @@ pub(crate) fn add(call: &Call<'_>) -> Answer {
     later(keep, move |keep| async move {
         let id = keep.plan.id.clone();
         let kept = gateway.scheduler.add(keep).await;
-        Ok(Reply::json(&show::job(&kept.map_err(|error| failed(error, &id))?)?))
+        Ok(Reply::json(&show::job(
+            &kept.map_err(|error| failed(error, &id))?,
+        )?))
     })
 }
 
@@ -136,7 +141,9 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
             job::patched(job, patch, &default_agent, &host, now)
         });
         let kept = gateway.scheduler.update(id.clone(), change).await;
-        Ok(Reply::json(&show::job(&kept.map_err(|error| failed(error, &id))?)?))
+        Ok(Reply::json(&show::job(
+            &kept.map_err(|error| failed(error, &id))?,
+        )?))
     })
 }
 
@@ -189,7 +196,9 @@ pub(crate) fn runs(call: &Call<'_>) -> Answer {
             job_id: of_job.clone(),
             run_id: params.run_id.map(RunId::new),
             statuses: params.statuses.unwrap_or_else(|| one(params.status)),
-            delivery_statuses: params.delivery_statuses.unwrap_or_else(|| one(params.delivery_status)),
+            delivery_statuses: params
+                .delivery_statuses
+                .unwrap_or_else(|| one(params.delivery_status)),
             query: needle(params.query),
         };
         let ascending = params.sort_dir.as_deref() == Some("asc");
@@ -214,7 +223,10 @@ pub(crate) fn runs(call: &Call<'_>) -> Answer {
         }
         let end = offset + runs.len() as u64;
         Ok(Reply::json(&RunPage {
-            entries: runs.into_iter().map(|run| show::run(run, of_job.is_none())).collect(),
+            entries: runs
+                .into_iter()
+                .map(|run| show::run(run, of_job.is_none()))
+                .collect(),
             total,
             offset,
             limit,
@@ -226,7 +238,9 @@ pub(crate) fn runs(call: &Call<'_>) -> Answer {
 
 /// A query that asks for something.
 fn needle(query: Option<String>) -> Option<String> {
-    query.map(|query| query.trim().to_owned()).filter(|query| !query.is_empty())
+    query
+        .map(|query| query.trim().to_owned())
+        .filter(|query| !query.is_empty())
 }
 
 fn unknown(id: &JobId) -> ErrorShape {

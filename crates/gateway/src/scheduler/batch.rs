@@ -23,8 +23,15 @@ pub(super) struct Batch {
 pub(super) enum Step {
     Claim(Fire, RunId),
     Record(Record, RunId),
-    Settle { settle: Settle, ending: Ending, queued: Option<Queued> },
-    Keep { job: KeepJob, added: bool },
+    Settle {
+        settle: Settle,
+        ending: Ending,
+        queued: Option<Queued>,
+    },
+    Keep {
+        job: KeepJob,
+        added: bool,
+    },
     Remove(JobId),
 }
 
@@ -32,8 +39,17 @@ pub(super) enum Step {
 pub(super) enum Written {
     Claimed(Fire, RunId, String),
     Recorded(Record, RunId),
-    Settled { settle: Settle, ending: Ending, settled: Settled, queued: bool },
-    Kept { id: JobId, added: bool, next_run_at_ms: Option<i64> },
+    Settled {
+        settle: Settle,
+        ending: Ending,
+        settled: Settled,
+        queued: bool,
+    },
+    Kept {
+        id: JobId,
+        added: bool,
+        next_run_at_ms: Option<i64>,
+    },
     Removed(JobId),
 }
 
@@ -82,9 +98,18 @@ impl Step {
                 tx.record_slot(&record, &run_id, boot_id)?;
                 Written::Recorded(record, run_id)
             }
-            Self::Settle { settle, ending, queued } => {
+            Self::Settle {
+                settle,
+                ending,
+                queued,
+            } => {
                 let settled = tx.settle_run(&settle, &ending)?;
-                if let Some(Queued { session_key, text, origin }) = &queued {
+                if let Some(Queued {
+                    session_key,
+                    text,
+                    origin,
+                }) = &queued
+                {
                     tx.queue_system_event(session_key, text, Some(origin), settle.ended_at_ms)?;
                 }
                 Written::Settled {

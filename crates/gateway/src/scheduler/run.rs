@@ -63,7 +63,10 @@ pub(super) fn parse(definition: &str) -> Result<Job, String> {
 
 /// Whether somebody waits for the result elsewhere.
 pub(super) fn asks_for_delivery(job: &Job) -> bool {
-    let mode = job.delivery.as_ref().and_then(|delivery| delivery.get("mode"));
+    let mode = job
+        .delivery
+        .as_ref()
+        .and_then(|delivery| delivery.get("mode"));
     mode.is_some_and(|mode| mode != "none")
 }
 
@@ -91,7 +94,11 @@ pub(super) fn run(job: Result<Job, String>, main_session_key: &str, origin: Stri
                     summary: Some(cut(&text)),
                     delivery_status: Some(undelivered(delivery_requested)),
                 },
-                queued: Some(Queued { session_key, text, origin }),
+                queued: Some(Queued {
+                    session_key,
+                    text,
+                    origin,
+                }),
             }
         }
         Payload::AgentTurn { .. } => RunEnd::failed(
@@ -104,7 +111,12 @@ pub(super) fn run(job: Result<Job, String>, main_session_key: &str, origin: Stri
 
 /// Nothing is delivered yet, and nobody is told otherwise.
 fn undelivered(requested: bool) -> String {
-    if requested { "not-delivered" } else { "not-requested" }.to_owned()
+    if requested {
+        "not-delivered"
+    } else {
+        "not-requested"
+    }
+    .to_owned()
 }
 
 fn cut(text: &str) -> String {

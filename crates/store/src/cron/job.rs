@@ -246,7 +246,9 @@ impl Read<'_> {
     /// The database's.
     pub fn cron_job(&self, id: &JobId) -> Result<Option<CronJob>, StoreError> {
         self.db
-            .prepare_cached(&format!("SELECT {PLAN}, {REST} FROM cron_jobs WHERE job_id = ?1"))
+            .prepare_cached(&format!(
+                "SELECT {PLAN}, {REST} FROM cron_jobs WHERE job_id = ?1"
+            ))
             .and_then(|mut s| s.query_row([id.as_str()], job_from).optional())
             .map_err(StoreError::doing("finding a cron job"))?
             .map(|found| readable(found, |job| &job.plan.id))
@@ -267,7 +269,9 @@ impl Read<'_> {
         }
         let (conditions, values) = filter.conditions(JobSort::default());
         self.db
-            .prepare_cached(&format!("SELECT count(*) FROM cron_jobs WHERE {conditions}"))
+            .prepare_cached(&format!(
+                "SELECT count(*) FROM cron_jobs WHERE {conditions}"
+            ))
             .and_then(|mut s| s.query_row(params_from_iter(values), |row| row.get::<_, i64>(0)))
             .map(|count| u64::try_from(count).unwrap_or(0))
             .map_err(StoreError::doing("counting cron jobs"))
@@ -461,7 +465,8 @@ mod tests {
     #[test]
     fn no_page_of_jobs_is_sorted() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("../../migrations/0002_cron.sql")).unwrap();
+        db.execute_batch(include_str!("../../migrations/0002_cron.sql"))
+            .unwrap();
         for sort in [JobSort::NextRun, JobSort::Updated, JobSort::Name] {
             for descending in [false, true] {
                 for enabled in [None, Some(true), Some(false)] {
@@ -482,7 +487,10 @@ mod tests {
                         .collect::<Result<_, _>>()
                         .unwrap();
                     let steps = steps.join("; ");
-                    assert!(!steps.contains("TEMP B-TREE"), "{sort:?} {descending} {enabled:?}: {steps}");
+                    assert!(
+                        !steps.contains("TEMP B-TREE"),
+                        "{sort:?} {descending} {enabled:?}: {steps}"
+                    );
                 }
             }
         }

@@ -221,7 +221,9 @@ impl Read<'_> {
         }
         let (conditions, values) = filter.conditions();
         self.db
-            .prepare_cached(&format!("SELECT count(*) FROM cron_runs WHERE {conditions}"))
+            .prepare_cached(&format!(
+                "SELECT count(*) FROM cron_runs WHERE {conditions}"
+            ))
             .and_then(|mut s| s.query_row(params_from_iter(values), |row| row.get::<_, i64>(0)))
             .map(|count| u64::try_from(count).unwrap_or(0))
             .map_err(StoreError::doing("counting runs"))
@@ -258,7 +260,11 @@ impl Read<'_> {
 }
 
 fn order(ascending: bool) -> &'static str {
-    if ascending { "ended_at_ms, seq" } else { "ended_at_ms DESC, seq DESC" }
+    if ascending {
+        "ended_at_ms, seq"
+    } else {
+        "ended_at_ms DESC, seq DESC"
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +275,8 @@ mod tests {
     #[test]
     fn no_page_of_the_history_is_sorted() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("../../migrations/0002_cron.sql")).unwrap();
+        db.execute_batch(include_str!("../../migrations/0002_cron.sql"))
+            .unwrap();
         let one_job = RunFilter {
             job_id: Some(JobId::from("a")),
             ..RunFilter::default()
@@ -298,7 +305,10 @@ mod tests {
                     .collect::<Result<_, _>>()
                     .unwrap();
                 let steps = steps.join("; ");
-                assert!(!steps.contains("TEMP B-TREE") && steps.contains(index), "{steps}");
+                assert!(
+                    !steps.contains("TEMP B-TREE") && steps.contains(index),
+                    "{steps}"
+                );
             }
         }
     }

@@ -9,7 +9,12 @@ use serde_json::{Map, Value};
 const NAME_MAX: usize = 60;
 /// What belongs into the payload of an agent's turn.
 const TURN: &[&str] = &[
-    "model", "fallbacks", "thinking", "timeoutSeconds", "allowUnsafeExternalContent", "lightContext",
+    "model",
+    "fallbacks",
+    "thinking",
+    "timeoutSeconds",
+    "allowUnsafeExternalContent",
+    "lightContext",
 ];
 /// Where results went before jobs had a `delivery`.
 const HINTS: &[&str] = &["deliver", "channel", "provider", "to", "bestEffortDeliver"];
@@ -48,9 +53,12 @@ pub(super) fn added(params: Value) -> Value {
     if kind_of(&job, "schedule") == Some("at") {
         job.entry("deleteAfterRun").or_insert(Value::Bool(true));
     }
-    let is_isolated = job.get("sessionTarget").is_some_and(|target| target == "isolated");
+    let is_isolated = job
+        .get("sessionTarget")
+        .is_some_and(|target| target == "isolated");
     if is_isolated && payload_kind.as_deref() == Some("agentTurn") {
-        job.entry("delivery").or_insert_with(|| serde_json::json!({"mode": "announce"}));
+        job.entry("delivery")
+            .or_insert_with(|| serde_json::json!({"mode": "announce"}));
     }
     Value::Object(job)
 }
@@ -186,7 +194,10 @@ fn hoist_turn(job: &mut Map<String, Value>) {
         return;
     }
     for key in TURN {
-        if job.get("payload").is_some_and(|payload| payload.get(key).is_none()) {
+        if job
+            .get("payload")
+            .is_some_and(|payload| payload.get(key).is_none())
+        {
             move_into_payload(job, key);
         }
     }
@@ -196,7 +207,9 @@ fn move_into_payload(job: &mut Map<String, Value>, key: &str) {
     let Some(value) = job.shift_remove(key) else {
         return;
     };
-    let payload = job.entry("payload").or_insert_with(|| Value::Object(Map::new()));
+    let payload = job
+        .entry("payload")
+        .or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(payload) = payload {
         payload.insert(key.to_owned(), value);
     }
@@ -215,7 +228,8 @@ fn normalise_payload(payload: &mut Map<String, Value>) {
     if payload.contains_key("kind") {
         return;
     }
-    let is_turn = payload.contains_key("message") || TURN.iter().any(|key| payload.contains_key(*key));
+    let is_turn =
+        payload.contains_key("message") || TURN.iter().any(|key| payload.contains_key(*key));
     if payload.contains_key("text") && !payload.contains_key("message") {
         payload.insert("kind".to_owned(), "systemEvent".into());
     } else if is_turn {
@@ -271,7 +285,9 @@ fn merge_hints(job: &mut Map<String, Value>, mut hints: Map<String, Value>, whol
         }
         _ => {}
     }
-    let channel = hints.shift_remove("channel").or_else(|| hints.shift_remove("provider"));
+    let channel = hints
+        .shift_remove("channel")
+        .or_else(|| hints.shift_remove("provider"));
     for (key, value) in [
         ("channel", channel),
         ("to", hints.shift_remove("to")),
@@ -437,12 +453,18 @@ mod tests {
             added(json!({"schedule": schedule, "payload": payload}))["name"].clone()
         };
         let blank = json!({"kind": "systemEvent", "text": " "});
-        assert_eq!(name(json!({"expr": "* * * * *"}), blank.clone()), "Cron: * * * * *");
+        assert_eq!(
+            name(json!({"expr": "* * * * *"}), blank.clone()),
+            "Cron: * * * * *"
+        );
         assert_eq!(name(json!({"everyMs": 5}), blank.clone()), "Every: 5ms");
         assert_eq!(name(json!({"at": "2030-01-01"}), blank.clone()), "One-shot");
         assert_eq!(name(json!({"kind": "weekly"}), blank), "Cron job");
         let long = "ä".repeat(61);
-        let name = name(json!({"everyMs": 5}), json!({"text": format!("\n {long}\nx")}));
+        let name = name(
+            json!({"everyMs": 5}),
+            json!({"text": format!("\n {long}\nx")}),
+        );
         assert_eq!(name, format!("{}…", "ä".repeat(59)));
     }
 
@@ -457,10 +479,22 @@ mod tests {
             patch(json!({"job": {"model": "m"}})),
             json!({"payload": {"kind": "agentTurn", "model": "m"}})
         );
-        assert_eq!(patch(json!({"channel": "X"})), json!({"delivery": {"channel": "x"}}));
-        assert_eq!(patch(json!({"deliver": false})), json!({"delivery": {"mode": "none"}}));
-        assert_eq!(patch(json!({"description": " "})), json!({"description": ""}));
+        assert_eq!(
+            patch(json!({"channel": "X"})),
+            json!({"delivery": {"channel": "x"}})
+        );
+        assert_eq!(
+            patch(json!({"deliver": false})),
+            json!({"delivery": {"mode": "none"}})
+        );
+        assert_eq!(
+            patch(json!({"description": " "})),
+            json!({"description": ""})
+        );
         assert_eq!(patch(json!({"agentId": null})), json!({"agentId": null}));
-        assert_eq!(updated(json!({"id": "a", "patch": 5})), json!({"id": "a", "patch": 5}));
+        assert_eq!(
+            updated(json!({"id": "a", "patch": 5})),
+            json!({"id": "a", "patch": 5})
+        );
     }
 }

@@ -114,7 +114,11 @@ pub(super) fn patched(
         plan.schedule = planned(&mut job.schedule, host, now_ms)?;
     }
     // Results of a job that moves to the main session are told there.
-    if job.session_target == "main" && !was_main && !has_delivery && delivery_mode(&job) != Some("webhook") {
+    if job.session_target == "main"
+        && !was_main
+        && !has_delivery
+        && delivery_mode(&job) != Some("webhook")
+    {
         job.delivery = None;
     }
     check(&job, default_agent)?;
@@ -177,8 +181,16 @@ fn apply(job: &mut Job, key: &str, value: Value) -> Result<(), ErrorShape> {
 /// spreads `15 3 * * *` over five minutes when it replaces an hourly one.)
 fn keep_stagger(old: &Schedule, new: &mut Schedule) {
     if let (
-        Schedule::Cron { expr: old_expr, stagger_ms: Some(old), .. },
-        Schedule::Cron { expr, stagger_ms: stagger @ None, .. },
+        Schedule::Cron {
+            expr: old_expr,
+            stagger_ms: Some(old),
+            ..
+        },
+        Schedule::Cron {
+            expr,
+            stagger_ms: stagger @ None,
+            ..
+        },
     ) = (old, new)
         && old_expr == expr
     {
@@ -188,7 +200,11 @@ fn keep_stagger(old: &Schedule, new: &mut Schedule) {
 
 /// A payload of the same kind is merged, of another kind it replaces and must be whole.
 fn patched_payload(old: &Payload, patch: Value) -> Result<Payload, ErrorShape> {
-    let kind = patch.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let kind = patch
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let (old_kind, needs) = match old {
         Payload::SystemEvent { .. } => ("systemEvent", "message"),
         Payload::AgentTurn { .. } => ("agentTurn", "text"),
@@ -231,10 +247,15 @@ fn merged(old: Option<Value>, patch: Value) -> Value {
 fn planned(schedule: &mut Schedule, host: &Zone, now_ms: i64) -> Result<Due, ErrorShape> {
     let due = match schedule {
         Schedule::At { at } => Due::at(at, now_ms),
-        Schedule::Every { every_ms, anchor_ms } => Due::every(*every_ms, *anchor_ms, now_ms),
-        Schedule::Cron { expr, tz, stagger_ms } => {
-            Due::cron(expr, tz.as_deref(), *stagger_ms, host, now_ms)
-        }
+        Schedule::Every {
+            every_ms,
+            anchor_ms,
+        } => Due::every(*every_ms, *anchor_ms, now_ms),
+        Schedule::Cron {
+            expr,
+            tz,
+            stagger_ms,
+        } => Due::cron(expr, tz.as_deref(), *stagger_ms, host, now_ms),
     }
     .map_err(|error| unscheduled(&error))?;
     match (&due, schedule) {
@@ -242,7 +263,16 @@ fn planned(schedule: &mut Schedule, host: &Zone, now_ms: i64) -> Result<Due, Err
         (Due::Every { anchor_ms: due, .. }, Schedule::Every { anchor_ms, .. }) => {
             *anchor_ms = Some(*due);
         }
-        (Due::Cron { expr: due, stagger_ms: spread, .. }, Schedule::Cron { expr, stagger_ms, .. }) => {
+        (
+            Due::Cron {
+                expr: due,
+                stagger_ms: spread,
+                ..
+            },
+            Schedule::Cron {
+                expr, stagger_ms, ..
+            },
+        ) => {
             *expr = due.as_str().to_owned();
             if stagger_ms.is_none() && *spread > 0 {
                 *stagger_ms = Some(*spread);
@@ -271,7 +301,11 @@ fn check(job: &Job, default_agent: &str) -> Result<(), ErrorShape> {
         }
         _ => {}
     }
-    if let Some(agent) = job.agent_id.as_deref().filter(|agent| is_main && *agent != default_agent) {
+    if let Some(agent) = job
+        .agent_id
+        .as_deref()
+        .filter(|agent| is_main && *agent != default_agent)
+    {
         return Err(refused(
             "CRON_AGENT_NOT_DEFAULT",
             format!(
@@ -396,8 +430,16 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ErrorShape> {
 }
 
 fn keep(job: Job, plan: Plan) -> KeepJob {
-    let searchable = [Some(&job.name), job.description.as_ref(), job.agent_id.as_ref()];
-    let searchable: Vec<&str> = searchable.into_iter().flatten().map(String::as_str).collect();
+    let searchable = [
+        Some(&job.name),
+        job.description.as_ref(),
+        job.agent_id.as_ref(),
+    ];
+    let searchable: Vec<&str> = searchable
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
     KeepJob {
         plan,
         definition: to_json(&job),

@@ -35,7 +35,9 @@ pub(super) fn job(kept: &CronJob) -> Result<Job, ErrorShape> {
         job.state.last_error.clone_from(&last.error);
         job.state.last_error_reason.clone_from(&last.error_class);
         job.state.consecutive_errors = Some(state.consecutive_errors);
-        job.state.last_delivery_status.clone_from(&last.delivery_status);
+        job.state
+            .last_delivery_status
+            .clone_from(&last.delivery_status);
     }
     Ok(job)
 }

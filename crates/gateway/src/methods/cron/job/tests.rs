@@ -1,5 +1,11 @@
-use clawgate_core::{Dialect, cron::{Planner, PlannerConfig}};
-use clawgate_protocol::{cron::{ADD, UPDATE}, shape};
+use clawgate_core::{
+    Dialect,
+    cron::{Planner, PlannerConfig},
+};
+use clawgate_protocol::{
+    cron::{ADD, UPDATE},
+    shape,
+};
 
 use super::*;
 use crate::methods::cron::input;
@@ -20,7 +26,10 @@ fn add(params: Value, id: &str, now_ms: i64) -> Result<CronJob, ErrorShape> {
 /// As the scheduler and the store would have it.
 fn kept(mut keep: KeepJob, now_ms: i64) -> CronJob {
     let mut planner = Planner::new(PlannerConfig::default(), 1);
-    keep.plan.state = planner.insert(keep.plan.clone(), now_ms).state.expect("a new job has one");
+    keep.plan.state = planner
+        .insert(keep.plan.clone(), now_ms)
+        .state
+        .expect("a new job has one");
     CronJob {
         definition: keep.definition,
         plan: keep.plan,
@@ -55,14 +64,20 @@ const OWN_WORDS: &[(&str, &str)] = &[
     ("ERR bad tz", "CRON_TIME_ZONE_UNKNOWN"),
 ];
 /// Members that the original keeps in the order given or inferred; here they stand in one order.
-const OTHER_ORDER: &[&str] = &["cron with tz", "wrapped job + no name", "at epoch ms string"];
+const OTHER_ORDER: &[&str] = &[
+    "cron with tz",
+    "wrapped job + no name",
+    "at epoch ms string",
+];
 
 #[test]
 fn additions_are_answered_as_in_the_capture() {
     let cases: Vec<Value> =
         serde_json::from_str(include_str!("add-2026.3.13.json")).expect("a fixture");
     let listed = |list: &[(&str, &'static str)], label: &str| {
-        list.iter().find(|(name, _)| *name == label).map(|(_, code)| *code)
+        list.iter()
+            .find(|(name, _)| *name == label)
+            .map(|(_, code)| *code)
     };
     for case in &cases {
         let label = case["label"].as_str().expect("a label");
@@ -72,7 +87,9 @@ fn additions_are_answered_as_in_the_capture() {
             "rpc at-in-past" => 1_795_399_737_189,
             _ => CAPTURED_MS,
         });
-        let id = expected["id"].as_str().unwrap_or("00000000-0000-4000-8000-000000000000");
+        let id = expected["id"]
+            .as_str()
+            .unwrap_or("00000000-0000-4000-8000-000000000000");
         let got = add(case["params"].clone(), id, now);
         if let Some(code) = listed(REFUSED_HERE, label).or(listed(OWN_WORDS, label)) {
             assert_eq!(got.expect_err(label).detail_code(), Some(code), "{label}");
@@ -105,19 +122,26 @@ fn hourly() -> CronJob {
     add(params, ID, NOW).expect("valid")
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a call reads like the dialogue")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a call reads like the dialogue"
+)]
 fn update(job: &CronJob, patch: Value, now_ms: i64) -> Result<CronJob, ErrorShape> {
     let mut params = input::updated(json!({"id": ID, "patch": patch}));
     known_target(&params["patch"])?;
-    shape::check(&params, &UPDATE, Dialect::V3)
-        .map_err(|problems| ErrorShape::invalid(format!("invalid cron.update params: {problems}")))?;
+    shape::check(&params, &UPDATE, Dialect::V3).map_err(|problems| {
+        ErrorShape::invalid(format!("invalid cron.update params: {problems}"))
+    })?;
     let keep = patched(job, params["patch"].take(), "main", &Zone::utc(), now_ms)?;
     let mut planner = Planner::new(PlannerConfig::default(), 1);
     planner.load(job.plan.clone());
     let edit = planner.update(keep.plan.clone(), now_ms).expect("known");
     Ok(CronJob {
         definition: keep.definition,
-        plan: Plan { state: edit.state.expect("kept"), ..keep.plan },
+        plan: Plan {
+            state: edit.state.expect("kept"),
+            ..keep.plan
+        },
         updated_at_ms: keep.updated_at_ms,
         ..job.clone()
     })
@@ -138,8 +162,14 @@ fn changes_are_answered_as_in_the_capture() {
     let patch = json!({"enabled": true, "schedule": {"kind": "cron", "expr": "15 3 * * *"}});
     let job = update(&job, patch, 1_795_399_641_933).unwrap();
     // The original keeps the hourly job's spread here, and runs at 03:17:55.
-    assert_eq!(shown(&job)["schedule"], json!({"kind": "cron", "expr": "15 3 * * *"}));
-    assert_eq!(shown(&job)["state"], json!({"nextRunAtMs": 1_795_403_700_000_i64}));
+    assert_eq!(
+        shown(&job)["schedule"],
+        json!({"kind": "cron", "expr": "15 3 * * *"})
+    );
+    assert_eq!(
+        shown(&job)["state"],
+        json!({"nextRunAtMs": 1_795_403_700_000_i64})
+    );
     let patch = json!({"payload": {"kind": "agentTurn", "model": "openai/gpt-5"}});
     let job = update(&job, patch, NOW + 60_000).unwrap();
     assert_eq!(
@@ -148,8 +178,16 @@ fn changes_are_answered_as_in_the_capture() {
     );
     let text = json!({"kind": "systemEvent", "text": "t"});
     let no = update(&job, json!({"payload": text}), NOW + 60_000).unwrap_err();
-    assert_eq!(no.message, "isolated cron jobs require payload.kind=\"agentTurn\"");
-    let job = update(&job, json!({"sessionTarget": "main", "payload": text}), NOW + 60_000).unwrap();
+    assert_eq!(
+        no.message,
+        "isolated cron jobs require payload.kind=\"agentTurn\""
+    );
+    let job = update(
+        &job,
+        json!({"sessionTarget": "main", "payload": text}),
+        NOW + 60_000,
+    )
+    .unwrap();
     assert_eq!(shown(&job)["payload"], text);
     assert_eq!(shown(&job).get("delivery"), None);
     assert_eq!(shown(&job)["createdAtMs"], NOW);
@@ -158,15 +196,31 @@ fn changes_are_answered_as_in_the_capture() {
 #[test]
 fn refused_changes_say_why() {
     let cases = [
-        (json!({"name": " "}), "CRON_NAME_REQUIRED", "cron job name is required"),
-        (json!({"sessionTarget": "current"}), "CRON_SESSION_TARGET_UNKNOWN", "unknown sessionTarget"),
-        (json!({"sessionTarget": "main"}), "CRON_TARGET_PAYLOAD_MISMATCH", "main cron jobs require"),
+        (
+            json!({"name": " "}),
+            "CRON_NAME_REQUIRED",
+            "cron job name is required",
+        ),
+        (
+            json!({"sessionTarget": "current"}),
+            "CRON_SESSION_TARGET_UNKNOWN",
+            "unknown sessionTarget",
+        ),
+        (
+            json!({"sessionTarget": "main"}),
+            "CRON_TARGET_PAYLOAD_MISMATCH",
+            "main cron jobs require",
+        ),
         (
             json!({"payload": {"kind": "systemEvent"}}),
             "CRON_PAYLOAD_INCOMPLETE",
             "cron.update payload.kind=\"systemEvent\" requires text",
         ),
-        (json!({"delivery": {"mode": "webhook"}}), "CRON_WEBHOOK_URL_INVALID", "cron webhook delivery"),
+        (
+            json!({"delivery": {"mode": "webhook"}}),
+            "CRON_WEBHOOK_URL_INVALID",
+            "cron webhook delivery",
+        ),
         (
             json!({"delivery": {"mode": "webhook", "to": "http://"}}),
             "CRON_WEBHOOK_URL_INVALID",
@@ -177,7 +231,11 @@ fn refused_changes_say_why() {
             "CRON_NEVER_FIRES",
             "cron expression",
         ),
-        (json!({"state": {"lastError": "x"}}), "CRON_STATE_READ_ONLY", "cron job state"),
+        (
+            json!({"state": {"lastError": "x"}}),
+            "CRON_STATE_READ_ONLY",
+            "cron job state",
+        ),
     ];
     for (patch, code, message) in cases {
         let error = update(&hourly(), patch.clone(), NOW).expect_err("refused");

@@ -1,0 +1,147 @@
+//! The scheduler's handle, and what it can be asked.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use clawgate_core::{
+    JobId, RunId,
+    cron::{NotRun, RunMode},
+};
+use clawgate_protocol::ErrorShape;
+use clawgate_store::{CronJob, KeepJob, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+/// What changes a job: from the job as it is to the job as it shall be, or the reason why not.
+pub(crate) type Change = Box<dyn FnOnce(&CronJob, i64) -> Result<KeepJob, ErrorShape> + Send>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, SchedulerError>>;
+
+/// What the scheduler can be asked.
+pub(crate) enum SchedulerCommand {
+    Add {
+        job: Box<KeepJob>,
+        answer: Answer<CronJob>,
+    },
+    Update {
+        id: JobId,
+        change: Change,
+        answer: Answer<CronJob>,
+    },
+    Remove {
+        id: JobId,
+        answer: Answer<bool>,
+    },
+    Run {
+        id: JobId,
+        mode: RunMode,
+        answer: Answer<Result<RunId, NotRun>>,
+    },
+}
+
+impl SchedulerCommand {
+    pub(super) fn fail(self, error: SchedulerError) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Add { answer, .. } | Self::Update { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+            Self::Remove { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+            Self::Run { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+        }
+    }
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum SchedulerError {
+    /// No such job.
+    Unknown,
+    /// The change itself says no.
+    Refused(Box<ErrorShape>),
+    /// The database failed.
+    Store(Arc<StoreError>),
+    /// The gateway is going down.
+    Stopped,
+}
+
+/// The scheduler's handle.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedulerHandle {
+    inbox: mpsc::Sender<SchedulerCommand>,
+    jobs: Arc<AtomicUsize>,
+    enabled: bool,
+}
+
+impl SchedulerHandle {
+    pub(super) fn new(
+        inbox: mpsc::Sender<SchedulerCommand>,
+        jobs: Arc<AtomicUsize>,
+        enabled: bool,
+    ) -> Self {
+        Self {
+            inbox,
+            jobs,
+            enabled,
+        }
+    }
+
+    /// How many jobs there are.
+    pub(crate) fn job_count(&self) -> usize {
+        self.jobs.load(Ordering::Relaxed)
+    }
+
+    /// Whether jobs fire at all.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Adds a job. It is on disk when this returns.
+    pub(crate) async fn add(&self, job: KeepJob) -> Result<CronJob, SchedulerError> {
+        let job = Box::new(job);
+        self.ask(|answer| SchedulerCommand::Add { job, answer })
+            .await
+    }
+
+    /// Changes a job, or leaves it exactly as it is.
+    pub(crate) async fn update(
+        &self,
+        id: JobId,
+        change: Change,
+    ) -> Result<CronJob, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Update { id, change, answer })
+            .await
+    }
+
+    /// Removes a job and stops its run. `false` when there is none.
+    pub(crate) async fn remove(&self, id: JobId) -> Result<bool, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Remove { id, answer })
+            .await
+    }
+
+    /// Starts a run. It is claimed, not ended, when this returns.
+    pub(crate) async fn run_now(
+        &self,
+        id: JobId,
+        mode: RunMode,
+    ) -> Result<Result<RunId, NotRun>, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Run { id, mode, answer })
+            .await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(Answer<T>) -> SchedulerCommand,
+    ) -> Result<T, SchedulerError> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox
+            .send(command(answer))
+            .await
+            .map_err(|_| SchedulerError::Stopped)?;
+        answered.await.unwrap_or(Err(SchedulerError::Stopped))
+    }
+}

@@ -481,10 +481,7 @@ enum PairingLane {
     /// There is no device, or no credential that stands for one.
     Closed,
     /// The device is good for these.
-    Open {
-        lane: Lane,
-        step: PairingStep,
-    },
+    Open { lane: Lane, step: PairingStep },
     /// A person has to decide.
     Ask(PairingReason),
 }
@@ -516,7 +513,14 @@ pub fn grant(evidence: &Evidence, requested: Option<&ScopeSet>, policy: &Policy)
                 || of_device.union(&ScopeSet::from_iter([Scope::READ])),
                 Clone::clone,
             );
-            operator(evidence, policy, &seen, &wanted, requested.is_some(), pairing)
+            operator(
+                evidence,
+                policy,
+                &seen,
+                &wanted,
+                requested.is_some(),
+                pairing,
+            )
         }
     }
 }
@@ -548,7 +552,8 @@ impl<'a> Seen<'a> {
                 && evidence.credentials.local_proof == Check::Valid,
             device_token: held(&evidence.credentials.device_token).filter(|_| proven),
             // Automation speaks as an operator; a node is always a device.
-            api_token: held(&evidence.credentials.api_token).filter(|_| evidence.role == Role::Operator),
+            api_token: held(&evidence.credentials.api_token)
+                .filter(|_| evidence.role == Role::Operator),
             identity: held(&evidence.credentials.identity)
                 .filter(|_| evidence.peer == Peer::TrustedProxy),
         }
@@ -635,7 +640,9 @@ fn pairing_lane(
         Record::Paired { scopes, .. } => {
             // Alone, a token carries no more than it was issued with.
             let held = match seen.device_token {
-                Some(token) if !vouched => scopes.covered_by(token).union(&token.covered_by(scopes)),
+                Some(token) if !vouched => {
+                    scopes.covered_by(token).union(&token.covered_by(scopes))
+                }
                 _ => scopes.clone(),
             };
             if held.covers_all(wanted) {
@@ -745,7 +752,11 @@ fn operator(
         scopes = scopes.union(&lane.scopes);
     }
     // Printed in the order in which it was asked for.
-    let scopes: ScopeSet = wanted.iter().filter(|s| scopes.contains(s)).cloned().collect();
+    let scopes: ScopeSet = wanted
+        .iter()
+        .filter(|s| scopes.contains(s))
+        .cloned()
+        .collect();
     match basis {
         Some(basis) if !scopes.is_empty() || wanted.is_empty() => Outcome::Granted(Grant {
             role: Role::Operator,
@@ -847,7 +858,10 @@ pub fn admit(grant: &Grant, access: &Access) -> Result<(), Refused> {
 /// The first scope of `target` that the caller's live authority does not cover.
 pub fn covers(caller: &Grant, target: &ScopeSet) -> Result<(), Scope> {
     if caller.role == Role::Node {
-        return target.iter().next().map_or(Ok(()), |scope| Err(scope.clone()));
+        return target
+            .iter()
+            .next()
+            .map_or(Ok(()), |scope| Err(scope.clone()));
     }
     target
         .iter()

@@ -15,6 +15,6 @@ pub mod peer;
 pub mod proof;
 
 pub use clawgate_protocol::{
-    Access, ConnId, DeviceId, Dialect, ErrorCode, JobId, Method, PairingRequestId, Role, RunId, Scope,
-    ScopeSet,
+    Access, ConnId, DeviceId, Dialect, ErrorCode, JobId, Method, PairingRequestId, Role, RunId,
+    Scope, ScopeSet,
 };

@@ -97,7 +97,12 @@ impl Lockout {
     ///
     /// # Errors
     /// Milliseconds until the next attempt is looked at.
-    pub fn reserve(&mut self, purpose: Purpose, source: Source, now_ms: i64) -> Result<Attempt, u64> {
+    pub fn reserve(
+        &mut self,
+        purpose: Purpose,
+        source: Source,
+        now_ms: i64,
+    ) -> Result<Attempt, u64> {
         let limits = self.limits;
         let key = (purpose, source);
         if !self.entries.contains_key(&key) && self.entries.len() >= limits.keys_max {
@@ -214,7 +219,12 @@ mod tests {
         for _ in 0..10 {
             open.push(lockout.reserve(Purpose::SharedSecret, origin(), 0).unwrap());
         }
-        assert_eq!(lockout.reserve(Purpose::SharedSecret, origin(), 0).unwrap_err(), 300_000);
+        assert_eq!(
+            lockout
+                .reserve(Purpose::SharedSecret, origin(), 0)
+                .unwrap_err(),
+            300_000
+        );
     }
 
     #[test]
@@ -230,17 +240,32 @@ mod tests {
             drop(lockout.reserve(Purpose::SharedSecret, origin(), 2).unwrap());
         }
         assert!(lockout.reserve(Purpose::SharedSecret, origin(), 3).is_err());
-        assert!(lockout.reserve(Purpose::DeviceToken, origin(), 3).is_ok(), "purposes count apart");
-        assert!(lockout.reserve(Purpose::SharedSecret, origin(), 300_003).is_ok());
+        assert!(
+            lockout.reserve(Purpose::DeviceToken, origin(), 3).is_ok(),
+            "purposes count apart"
+        );
+        assert!(
+            lockout
+                .reserve(Purpose::SharedSecret, origin(), 300_003)
+                .is_ok()
+        );
     }
 
     #[test]
     fn loopback_programs_are_slowed_and_not_locked() {
         let mut lockout = Lockout::new(Limits::default());
         let delays: Vec<u64> = (0..12)
-            .map(|n| lockout.reserve(Purpose::SharedSecret, Source::Loopback, n).unwrap().delay_ms)
+            .map(|n| {
+                lockout
+                    .reserve(Purpose::SharedSecret, Source::Loopback, n)
+                    .unwrap()
+                    .delay_ms
+            })
             .collect();
-        assert_eq!(delays, [0, 0, 0, 250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000]);
+        assert_eq!(
+            delays,
+            [0, 0, 0, 250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000]
+        );
     }
 
     #[test]
@@ -257,7 +282,11 @@ mod tests {
             let _ = lockout.reserve(Purpose::SharedSecret, Source::Address(n.to_string()), n);
         }
         assert!(lockout.len() <= 8);
-        assert!(lockout.reserve(Purpose::SharedSecret, origin(), 1_000).is_err());
+        assert!(
+            lockout
+                .reserve(Purpose::SharedSecret, origin(), 1_000)
+                .is_err()
+        );
     }
 
     #[test]

@@ -59,7 +59,10 @@ pub fn judge(seen: &OriginSeen<'_>, rules: &OriginRules) -> (Browser, Option<Ori
     let Some((origin, host)) = parse(origin) else {
         return (Browser::ForeignOrigin, Some(OriginFault::MissingOrInvalid));
     };
-    let listed = rules.allowed.iter().any(|allowed| allowed == "*" || *allowed == origin);
+    let listed = rules
+        .allowed
+        .iter()
+        .any(|allowed| allowed == "*" || *allowed == origin);
     let same_host = rules.host_fallback
         && seen
             .host
@@ -108,7 +111,10 @@ mod tests {
         let page = Some("http://127.0.0.1:5173");
         assert_eq!(judged(page, true, false, &[]), Browser::AllowedOrigin);
         assert_eq!(judged(page, false, false, &[]), Browser::ForeignOrigin);
-        assert_eq!(judged(Some("http://[::1]:1"), true, false, &[]), Browser::AllowedOrigin);
+        assert_eq!(
+            judged(Some("http://[::1]:1"), true, false, &[]),
+            Browser::AllowedOrigin
+        );
     }
 
     #[test]
@@ -125,16 +131,26 @@ mod tests {
             "http://localhost, http://evil",
             "file://",
         ] {
-            assert_eq!(judged(Some(origin), true, false, &[]), Browser::ForeignOrigin, "{origin}");
+            assert_eq!(
+                judged(Some(origin), true, false, &[]),
+                Browser::ForeignOrigin,
+                "{origin}"
+            );
         }
     }
 
     #[test]
     fn the_list_and_the_star() {
         let page = Some("HTTPS://Ui.Example");
-        assert_eq!(judged(page, false, false, &["https://ui.example"]), Browser::AllowedOrigin);
+        assert_eq!(
+            judged(page, false, false, &["https://ui.example"]),
+            Browser::AllowedOrigin
+        );
         assert_eq!(judged(page, false, false, &["*"]), Browser::AllowedOrigin);
-        assert_eq!(judged(Some("null"), false, false, &["*"]), Browser::ForeignOrigin);
+        assert_eq!(
+            judged(Some("null"), false, false, &["*"]),
+            Browser::ForeignOrigin
+        );
     }
 
     #[test]
@@ -148,6 +164,9 @@ mod tests {
             direct_loopback: true,
             needs_origin: false,
         };
-        assert_eq!(judge(&seen, &OriginRules::default()).0, Browser::ForeignOrigin);
+        assert_eq!(
+            judge(&seen, &OriginRules::default()).0,
+            Browser::ForeignOrigin
+        );
     }
 }

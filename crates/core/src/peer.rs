@@ -76,7 +76,9 @@ fn behind(
         }
     }
     if allow_real_ip {
-        return forwarding.real_ip.and_then(|text| parse_address(text.trim()));
+        return forwarding
+            .real_ip
+            .and_then(|text| parse_address(text.trim()));
     }
     None
 }
@@ -121,7 +123,13 @@ pub fn host_is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn way(socket: &str, forwarded_for: Option<&str>, any: bool, host: &str, trusted: &[&str]) -> Way {
+    fn way(
+        socket: &str,
+        forwarded_for: Option<&str>,
+        any: bool,
+        host: &str,
+        trusted: &[&str],
+    ) -> Way {
         let trusted: Vec<IpAddr> = trusted.iter().map(|t| t.parse().unwrap()).collect();
         let forwarding = Forwarding {
             forwarded_for,
@@ -129,40 +137,100 @@ mod tests {
             any: any || forwarded_for.is_some(),
             host_is_loopback: host_is_loopback(host),
         };
-        judge(socket.parse().unwrap(), &forwarding, |ip| trusted.contains(&ip), false)
+        judge(
+            socket.parse().unwrap(),
+            &forwarding,
+            |ip| trusted.contains(&ip),
+            false,
+        )
     }
 
     #[test]
     fn only_a_bare_loopback_request_is_direct() {
         let local = "127.0.0.1:18789";
-        assert_eq!(way("127.0.0.1", None, false, local, &[]).peer, Peer::LoopbackDirect);
-        assert_eq!(way("::1", None, false, "[::1]:1", &[]).peer, Peer::LoopbackDirect);
-        assert_eq!(way("::ffff:127.0.0.1", None, false, "localhost", &[]).peer, Peer::LoopbackDirect);
-        assert_eq!(way("127.0.0.1", None, true, local, &[]).peer, Peer::LoopbackProxied);
-        assert_eq!(way("127.0.0.1", Some("127.0.0.1"), true, local, &[]).peer, Peer::LoopbackProxied);
-        assert_eq!(way("127.0.0.1", None, false, "evil.example", &[]).peer, Peer::LoopbackProxied);
-        assert_eq!(way("127.0.0.1", None, false, "x.ts.net", &[]).peer, Peer::LoopbackProxied);
-        assert_eq!(way("127.0.0.1", None, false, local, &["127.0.0.1"]).peer, Peer::TrustedProxy);
+        assert_eq!(
+            way("127.0.0.1", None, false, local, &[]).peer,
+            Peer::LoopbackDirect
+        );
+        assert_eq!(
+            way("::1", None, false, "[::1]:1", &[]).peer,
+            Peer::LoopbackDirect
+        );
+        assert_eq!(
+            way("::ffff:127.0.0.1", None, false, "localhost", &[]).peer,
+            Peer::LoopbackDirect
+        );
+        assert_eq!(
+            way("127.0.0.1", None, true, local, &[]).peer,
+            Peer::LoopbackProxied
+        );
+        assert_eq!(
+            way("127.0.0.1", Some("127.0.0.1"), true, local, &[]).peer,
+            Peer::LoopbackProxied
+        );
+        assert_eq!(
+            way("127.0.0.1", None, false, "evil.example", &[]).peer,
+            Peer::LoopbackProxied
+        );
+        assert_eq!(
+            way("127.0.0.1", None, false, "x.ts.net", &[]).peer,
+            Peer::LoopbackProxied
+        );
+        assert_eq!(
+            way("127.0.0.1", None, false, local, &["127.0.0.1"]).peer,
+            Peer::TrustedProxy
+        );
         assert_eq!(way("192.0.2.1", None, false, local, &[]).peer, Peer::Remote);
     }
 
     #[test]
     fn a_trusted_proxy_names_the_client_behind_it() {
-        let found = way("10.0.0.1", Some("203.0.113.7, 10.0.0.2"), true, "x", &["10.0.0.1", "10.0.0.2"]);
+        let found = way(
+            "10.0.0.1",
+            Some("203.0.113.7, 10.0.0.2"),
+            true,
+            "x",
+            &["10.0.0.1", "10.0.0.2"],
+        );
         assert_eq!(found.peer, Peer::TrustedProxy);
         assert_eq!(found.client, Some("203.0.113.7".parse().unwrap()));
-        let forged = way("10.0.0.1", Some("203.0.113.7, junk"), true, "x", &["10.0.0.1"]);
+        let forged = way(
+            "10.0.0.1",
+            Some("203.0.113.7, junk"),
+            true,
+            "x",
+            &["10.0.0.1"],
+        );
         assert_eq!(forged.client, None, "an unreadable hop ends the chain");
         let own = way("127.0.0.1", Some("127.0.0.1"), true, "x", &["127.0.0.1"]);
-        assert_eq!(own.peer, Peer::TrustedProxy, "a chain of proxies alone is never direct");
+        assert_eq!(
+            own.peer,
+            Peer::TrustedProxy,
+            "a chain of proxies alone is never direct"
+        );
     }
 
     #[test]
     fn hosts() {
-        for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:80"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]",
+            "[::1]:80",
+        ] {
             assert!(host_is_loopback(host), "{host}");
         }
-        for host in ["", "localhost.evil.example", "127.0.0.1.evil", "192.168.1.2", "[::2]", "[", "a:b:c"] {
+        for host in [
+            "",
+            "localhost.evil.example",
+            "127.0.0.1.evil",
+            "192.168.1.2",
+            "[::2]",
+            "[",
+            "a:b:c",
+        ] {
             assert!(!host_is_loopback(host), "{host}");
         }
     }

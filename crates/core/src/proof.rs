@@ -2,7 +2,9 @@
 
 use base64::{
     Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD},
+    engine::{
+        DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD,
+    },
 };
 use clawgate_protocol::proof::{PROOF_AGE_MS_MAX, ProofText};
 use ed25519_dalek::{Signature, VerifyingKey, pkcs8::DecodePublicKey as _};
@@ -142,7 +144,10 @@ pub fn verify_local(key: &[u8], text: &str, proof: &str) -> bool {
 
 /// A device token: derived, not stored. Whoever reads the database alone learns no token.
 pub fn device_token(key: &[u8], device_id: &str, role: &str, serial: &str) -> String {
-    URL_SAFE_NO_PAD.encode(mac(key, &format!("device-token|v1|{device_id}|{role}|{serial}")))
+    URL_SAFE_NO_PAD.encode(mac(
+        key,
+        &format!("device-token|v1|{device_id}|{role}|{serial}"),
+    ))
 }
 
 /// SHA-256 of a high-entropy secret, hex: how API tokens are kept.
@@ -153,8 +158,10 @@ pub fn fingerprint(secret: &str) -> String {
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string does not fail");
+            text
+        })
 }

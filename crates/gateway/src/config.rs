@@ -520,40 +520,73 @@ fn models(root: &Map<String, Value>) -> Vec<Value> {
     found
 }
 
-/// Keys whose text is a secret wherever they stand.
+/// Keys under which every text is a secret, wherever they stand and however they are spelled.
 fn is_secret_key(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    [
-        "token",
-        "password",
-        "secret",
-        "apikey",
-        "api_key",
-        "privatekey",
-        "passphrase",
-        "credential",
-    ]
-    .iter()
-    .any(|word| key.ends_with(word))
+    let key: String = key
+        .chars()
+        .filter(|c| !matches!(c, '-' | '_'))
+        .collect::<String>()
+        .to_ascii_lowercase();
+    // Sections that are named after what they hold, and hold more than that.
+    if matches!(key.as_str(), "secrets" | "secretproviders") {
+        return false;
+    }
+    key == "headers"
+        || key.ends_with("token")
+        || key.ends_with("tokens")
+        || [
+            "password",
+            "passphrase",
+            "secret",
+            "apikey",
+            "accesskey",
+            "privatekey",
+            "signingkey",
+            "encryptionkey",
+            "credential",
+            "authorization",
+            "cookie",
+        ]
+        .iter()
+        .any(|word| key.contains(word))
+}
+
+/// Whether a text is an address with a password in it.
+fn holds_password(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority
+            .rsplit_once('@')
+            .is_some_and(|(user, _)| user.contains(':'))
+    })
 }
 
 /// The same with every secret masked.
 pub(crate) fn redact(value: &Value) -> Value {
+    redact_below(value, false)
+}
+
+fn redact_below(value: &Value, secret: bool) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.iter()
                 .map(|(key, inner)| {
-                    let masked = match inner {
-                        Value::String(text) if is_secret_key(key) && !text.is_empty() => {
-                            Value::from(REDACTED)
-                        }
-                        other => redact(other),
-                    };
-                    (key.clone(), masked)
+                    (
+                        key.clone(),
+                        redact_below(inner, secret || is_secret_key(key)),
+                    )
                 })
                 .collect(),
         ),
-        Value::Array(items) => Value::Array(items.iter().map(redact).collect()),
+        Value::Array(items) => Value::Array(
+            items
+                .iter()
+                .map(|item| redact_below(item, secret))
+                .collect(),
+        ),
+        Value::String(text) if !text.is_empty() && (secret || holds_password(text)) => {
+            Value::from(REDACTED)
+        }
         other => other.clone(),
     }
 }

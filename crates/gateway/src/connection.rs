@@ -5,13 +5,7 @@
 //! one wake-up is written in one go. When the peer does not read, this stops reading: a client
 //! that only sends is held back by its own socket, and costs a bounded amount of memory.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use clawgate_core::{Dialect, Method, authz};
 use clawgate_protocol::{
@@ -101,7 +95,9 @@ pub(crate) async fn run(
     };
     drop(request);
     socket.set_message_bytes_max(PAYLOAD_BYTES_MAX);
-    Session::begin(gateway, socket, link, outbox, welcome).run().await;
+    Session::begin(gateway, socket, link, outbox, welcome)
+        .run()
+        .await;
 }
 
 fn challenge(nonce: &str) -> Utf8Bytes {
@@ -336,9 +332,7 @@ impl Session {
         }
         let known = Method::parse(&request.method);
         let admitted = match known {
-            Some(method) => {
-                authz::admit(&self.link.principal.grant, method.spec().access(dialect))
-            }
+            Some(method) => authz::admit(&self.link.principal.grant, method.spec().access(dialect)),
             None => authz::admit(
                 &self.link.principal.grant,
                 &method::access_by_name(&request.method, dialect),
@@ -402,7 +396,10 @@ impl Session {
     }
 
     fn end_of_authority(&mut self) {
-        self.closing = Some((crate::pairing::AUTHORITY_CHANGED, "gateway auth changed".to_owned()));
+        self.closing = Some((
+            crate::pairing::AUTHORITY_CHANGED,
+            "gateway auth changed".to_owned(),
+        ));
     }
 
     fn pings(&self) -> bool {
@@ -458,9 +455,11 @@ async fn until(then: Option<Instant>) {
 
 /// The next finished request. Never finishes while there is none.
 async fn next_done(in_flight: &mut FuturesUnordered<InFlight>) -> Done {
-    poll_fn(|context| match Pin::new(&mut *in_flight).poll_next(context) {
-        Poll::Ready(Some(done)) => Poll::Ready(done),
-        Poll::Ready(None) | Poll::Pending => Poll::Pending,
-    })
+    poll_fn(
+        |context| match Pin::new(&mut *in_flight).poll_next(context) {
+            Poll::Ready(Some(done)) => Poll::Ready(done),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        },
+    )
     .await
 }

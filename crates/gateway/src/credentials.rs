@@ -130,14 +130,29 @@ impl Checker<'_> {
 
     fn shared(&self, presented: &Presented<'_>, checked: &mut Checked) -> Check {
         let auth = presented.auth;
-        let (token, password) = (filled(auth.token.as_deref()), filled(auth.password.as_deref()));
+        let (token, password) = (
+            filled(auth.token.as_deref()),
+            filled(auth.password.as_deref()),
+        );
         // Wire 4 takes the other field where its own is empty; wire 3 calls that missing.
-        let other = |field| if presented.dialect == Dialect::V4 { field } else { None };
-        let (secret, given, fault) = match &self.config.auth {
-            Auth::Token(secret) => (secret, token.or(other(password)), CredentialFault::TokenMismatch),
-            Auth::Password(secret) => {
-                (secret, password.or(other(token)), CredentialFault::PasswordMismatch)
+        let other = |field| {
+            if presented.dialect == Dialect::V4 {
+                field
+            } else {
+                None
             }
+        };
+        let (secret, given, fault) = match &self.config.auth {
+            Auth::Token(secret) => (
+                secret,
+                token.or(other(password)),
+                CredentialFault::TokenMismatch,
+            ),
+            Auth::Password(secret) => (
+                secret,
+                password.or(other(token)),
+                CredentialFault::PasswordMismatch,
+            ),
             Auth::None | Auth::TrustedProxy(_) => return Check::Absent,
         };
         let Some(given) = given else {
@@ -203,12 +218,7 @@ impl Checker<'_> {
         }
     }
 
-    fn local_proof(
-        &self,
-        presented: &Presented<'_>,
-        proof: &str,
-        checked: &mut Checked,
-    ) -> Check {
+    fn local_proof(&self, presented: &Presented<'_>, proof: &str, checked: &mut Checked) -> Check {
         if presented.peer != Peer::LoopbackDirect || presented.browser != Browser::No {
             return Check::Bad(CredentialFault::LocalProofNotLocal);
         }
@@ -234,7 +244,14 @@ fn filled(text: Option<&str>) -> Option<&str> {
 /// Who guesses: a page by its origin, a program here, an address elsewhere.
 fn source(presented: &Presented<'_>) -> Source {
     if let Some(origin) = presented.request.header("origin") {
-        return Source::Origin(origin.trim().to_ascii_lowercase().chars().take(256).collect());
+        return Source::Origin(
+            origin
+                .trim()
+                .to_ascii_lowercase()
+                .chars()
+                .take(256)
+                .collect(),
+        );
     }
     if presented.peer == Peer::LoopbackDirect {
         return Source::Loopback;
@@ -244,17 +261,23 @@ fn source(presented: &Presented<'_>) -> Source {
 
 fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> ScopedCheck {
     let request = presented.request;
-    let user = request.header(&proxy.user_header).map(str::trim).filter(|user| !user.is_empty());
+    // Two of them name nobody: one may be the client's own.
+    let named_once = request.headers.get_all(&proxy.user_header).iter().count() == 1;
+    let user = request
+        .header(&proxy.user_header)
+        .map(str::trim)
+        .filter(|user| named_once && !user.is_empty());
     if presented.peer != Peer::TrustedProxy {
         return match user {
             Some(_) => ScopedCheck::Bad(CredentialFault::ProxyUntrusted),
             None => ScopedCheck::Absent,
         };
     }
-    let all_there = proxy
-        .required_headers
-        .iter()
-        .all(|name| request.header(name).is_some_and(|value| !value.trim().is_empty()));
+    let all_there = proxy.required_headers.iter().all(|name| {
+        request
+            .header(name)
+            .is_some_and(|value| !value.trim().is_empty())
+    });
     let Some(user) = user.filter(|_| all_there) else {
         let sent = filled(presented.auth.token.as_deref()).is_some() || presented.arrival.is_some();
         return if sent {

@@ -153,7 +153,10 @@ impl Call<'_> {
 
     /// `invalid <method> params: …`
     pub(crate) fn invalid(&self, problems: &str) -> ErrorShape {
-        ErrorShape::invalid(format!("invalid {} params: {problems}", self.method.spec().name))
+        ErrorShape::invalid(format!(
+            "invalid {} params: {problems}",
+            self.method.spec().name
+        ))
     }
 }
 

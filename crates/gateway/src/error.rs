@@ -1,10 +1,6 @@
 //! From what went wrong to the words that a peer reads. Every translation is here.
 
-use clawgate_core::{
-    Dialect, ErrorCode, Scope,
-    authz::Refused,
-    pairing::PairingError,
-};
+use clawgate_core::{Dialect, ErrorCode, Scope, authz::Refused, pairing::PairingError};
 use clawgate_protocol::ErrorShape;
 use clawgate_store::StoreError;
 use serde_json::{Value, json};

@@ -139,7 +139,11 @@ pub(crate) async fn judge(
 
 /// The dialect that both speak. A probe of the newer version offers 3 as well and is answered in 4.
 fn negotiate(params: &ConnectParams) -> Option<Dialect> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates"
+    )]
     Dialect::negotiate(params.min_protocol as u64, params.max_protocol as u64)
 }
 
@@ -152,7 +156,10 @@ fn is_worker(params: &ConnectParams) -> bool {
 
 fn mismatch(id: &str, params: &ConnectParams) -> Refusal {
     let newer = params.max_protocol >= 4.0;
-    #[expect(clippy::cast_possible_truncation, reason = "saturates; the shape asks for integers")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "saturates; the shape asks for integers"
+    )]
     let whole = |version: f64| version as i64;
     let details = if newer {
         json!({
@@ -165,8 +172,11 @@ fn mismatch(id: &str, params: &ConnectParams) -> Refusal {
     } else {
         json!({"expectedProtocol": 3})
     };
-    Refusal::answered(id, ErrorShape::invalid("protocol mismatch").with_details(details))
-        .closing_with(1002, "protocol mismatch")
+    Refusal::answered(
+        id,
+        ErrorShape::invalid("protocol mismatch").with_details(details),
+    )
+    .closing_with(1002, "protocol mismatch")
 }
 
 struct Attempt<'a> {
@@ -217,9 +227,7 @@ impl Attempt<'_> {
         };
         let outcome = authz::grant(&evidence, params.scopes.as_ref(), &policy);
         match outcome {
-            Outcome::Granted(grant) => {
-                self.welcome(&evidence, grant, arrival, &checked).await
-            }
+            Outcome::Granted(grant) => self.welcome(&evidence, grant, arrival, &checked).await,
             Outcome::NeedsPairing(reason) => Err(self.ask(&evidence, arrival, reason).await),
             Outcome::Denied(denied) => {
                 if matches!(denied, Denied::Credential(_)) && checked.delay_ms > 0 {
@@ -233,9 +241,9 @@ impl Attempt<'_> {
 
     fn unprintable_scope(&self) -> Option<usize> {
         let scopes = self.params.scopes.as_ref()?;
-        scopes
-            .iter()
-            .position(|scope| scope.as_str().chars().any(char::is_control) || scope.as_str().len() > 128)
+        scopes.iter().position(|scope| {
+            scope.as_str().chars().any(char::is_control) || scope.as_str().len() > 128
+        })
     }
 
     fn browser(&self) -> (Browser, Option<OriginFault>) {
@@ -258,8 +266,17 @@ impl Attempt<'_> {
             return (Proof::Absent, None);
         };
         let client = &self.params.client;
-        let scopes = self.params.scopes.as_ref().map(ScopeSet::joined).unwrap_or_default();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let scopes = self
+            .params
+            .scopes
+            .as_ref()
+            .map(ScopeSet::joined)
+            .unwrap_or_default();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates"
+        )]
         let signed_at_ms = device.signed_at as u64;
         let claim = Claim {
             public_key: &device.public_key,
@@ -362,7 +379,10 @@ impl Attempt<'_> {
             dialect: self.dialect,
             device_id,
             api_token: checked.api_token.as_ref().map(|held| held.name.clone()),
-            expires_at_ms: checked.api_token.as_ref().and_then(|held| held.expires_at_ms),
+            expires_at_ms: checked
+                .api_token
+                .as_ref()
+                .and_then(|held| held.expires_at_ms),
             pending_request,
             address: self.request.client_address(),
             client_id: client.id.clone(),
@@ -389,7 +409,7 @@ impl Attempt<'_> {
                     .await?;
             }
             PairingStep::Ask(_) => {
-                let wanted = self.params.scopes.clone().unwrap_or_default();
+                let wanted = self.to_be_approved(grant.role());
                 request = Some(pairings.ask(arrival, &wanted).await?.into_string());
             }
         }
@@ -398,6 +418,19 @@ impl Attempt<'_> {
             return Ok((None, request));
         }
         Ok((pairings.token_of(arrival).await?, request))
+    }
+
+    /// What a person is asked to approve. Scopes that nobody can grant are not asked for.
+    fn to_be_approved(&self, role: Role) -> ScopeSet {
+        match (&self.params.scopes, role) {
+            (_, Role::Node) => ScopeSet::EMPTY,
+            (Some(scopes), Role::Operator) => scopes
+                .iter()
+                .filter(|scope| scope.is_operator())
+                .cloned()
+                .collect(),
+            (None, Role::Operator) => ScopeSet::from_iter([Scope::READ]),
+        }
     }
 
     async fn ask(
@@ -409,15 +442,17 @@ impl Attempt<'_> {
         let Some(arrival) = arrival else {
             return self.refuse(identity_required(self.params));
         };
-        let wanted = match (&self.params.scopes, evidence.role) {
-            (_, Role::Node) => ScopeSet::EMPTY,
-            (Some(scopes), Role::Operator) => scopes.clone(),
-            (None, Role::Operator) => ScopeSet::from_iter([Scope::READ]),
-        };
+        let wanted = self.to_be_approved(evidence.role);
         match self.gateway.pairings.ask(&arrival, &wanted).await {
-            Ok(request_id) => {
-                pairing_required(self.dialect, self.id, evidence, &arrival, &wanted, reason, request_id.as_str())
-            }
+            Ok(request_id) => pairing_required(
+                self.dialect,
+                self.id,
+                evidence,
+                &arrival,
+                &wanted,
+                reason,
+                request_id.as_str(),
+            ),
             Err(error) => self.unavailable(&error),
         }
     }
@@ -429,7 +464,9 @@ impl Attempt<'_> {
     fn unavailable(&self, error: &StoreError) -> Refusal {
         let incident = uuid::Uuid::new_v4();
         tracing::error!(%incident, %error, "a connect failed inside");
-        self.refuse(ErrorShape::unavailable(format!("internal error (incident {incident})")))
+        self.refuse(ErrorShape::unavailable(format!(
+            "internal error (incident {incident})"
+        )))
     }
 
     /// One line for a refused connect.
@@ -501,7 +538,12 @@ fn seen(evidence: &Evidence, checked: &Checked, device: Option<&DeviceId>) -> Ev
         peer: evidence.peer.as_str().to_owned(),
         browser: evidence.browser.as_str().to_owned(),
         credentials,
-        device_proof: if evidence.proof == Proof::Valid { "valid" } else { "absent" }.to_owned(),
+        device_proof: if evidence.proof == Proof::Valid {
+            "valid"
+        } else {
+            "absent"
+        }
+        .to_owned(),
         record: match &evidence.record {
             Record::Unknown => "unknown",
             Record::Pending => "pending",

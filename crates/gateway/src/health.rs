@@ -43,7 +43,12 @@ struct Status {
 type Kept = (u64, Arc<str>);
 
 impl Health {
-    pub(crate) fn new(config: &Config, sessions_path: String, heartbeats: bool, now_ms: i64) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        sessions_path: String,
+        heartbeats: bool,
+        now_ms: i64,
+    ) -> Self {
         let model = config
             .snapshot
             .parsed
@@ -72,8 +77,12 @@ impl Health {
     /// Builds the snapshot anew. `false` when that was done less than a second ago.
     pub(crate) fn refresh(&self, now_ms: i64) -> bool {
         let now = u64::try_from(now_ms).unwrap_or_default();
-        let before = self.refreshed_at_ms.swap(now, Ordering::AcqRel);
-        if now >= before && now - before < 1_000 {
+        // Only a refresh that happens moves the time, else asking often would put it off for ever.
+        let due = |before: u64| (now < before || now - before >= 1_000).then_some(now);
+        let moved = self
+            .refreshed_at_ms
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, due);
+        if moved.is_err() {
             return false;
         }
         let text: Arc<str> = Arc::from(self.build(now_ms).to_string());
@@ -121,7 +130,9 @@ impl Health {
     }
 
     pub(crate) fn default_agent(&self) -> &str {
-        self.agents.first().map_or("main", |agent| agent.id.as_str())
+        self.agents
+            .first()
+            .map_or("main", |agent| agent.id.as_str())
     }
 
     pub(crate) fn agents(&self) -> &[AgentEntry] {
@@ -155,7 +166,11 @@ impl Health {
     /// The status as kept, if it still holds.
     pub(crate) fn status(&self, admin: bool) -> Option<Arc<str>> {
         let epoch = self.status.epoch.load(Ordering::Acquire);
-        let texts = self.status.texts.read().unwrap_or_else(PoisonError::into_inner);
+        let texts = self
+            .status
+            .texts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         texts[usize::from(admin)]
             .as_ref()
             .filter(|(at, _)| *at == epoch)
@@ -169,7 +184,13 @@ impl Health {
 
     /// Builds the status and keeps it for as long as its epoch lasts.
     pub(crate) fn keep_status(&self, admin: bool, epoch: u64, queued: &[String]) -> Arc<str> {
-        let path = |path: &str| if admin { path.to_owned() } else { String::new() };
+        let path = |path: &str| {
+            if admin {
+                path.to_owned()
+            } else {
+                String::new()
+            }
+        };
         let rows: Vec<Value> = self
             .agents
             .iter()
@@ -209,7 +230,11 @@ impl Health {
             },
         });
         let text: Arc<str> = Arc::from(status.to_string());
-        let mut texts = self.status.texts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = self
+            .status
+            .texts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         texts[usize::from(admin)] = Some((epoch, Arc::clone(&text)));
         text
     }

@@ -60,7 +60,10 @@ impl Principal {
             return format!("api-token {token}");
         }
         match &self.device_id {
-            Some(device) => format!("device {}", &device.as_str()[..12.min(device.as_str().len())]),
+            Some(device) => format!(
+                "device {}",
+                &device.as_str()[..12.min(device.as_str().len())]
+            ),
             None => format!("{} {}", self.grant.basis().as_str(), self.client_id),
         }
     }
@@ -91,7 +94,9 @@ impl Link {
     fn revoke(&self, code: u16, reason: &str) {
         self.live.store(false, Ordering::Release);
         // A full outbox belongs to a slow receiver; its connection sees `live` and ends by itself.
-        let _ = self.outbox.try_send(Outgoing::Close(code, reason.to_owned()));
+        let _ = self
+            .outbox
+            .try_send(Outgoing::Close(code, reason.to_owned()));
     }
 
     fn receives(&self, event: Event) -> bool {

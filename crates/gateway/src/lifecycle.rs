@@ -137,14 +137,15 @@ impl StartError {
 /// Whatever keeps it from starting.
 pub fn run(options: &RunOptions) -> Result<(), StartError> {
     let started = Instant::now();
+    // Whatever is made from here on, logs among it, is closed to other users.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let state = StateDir::hold(&options.state_dir)?;
     let config = read_config(options)?;
-    let log_guard = logs::start(&state.logs(), options.verbose).map_err(|source| {
-        StartError::Logs {
+    let log_guard =
+        logs::start(&state.logs(), options.verbose).map_err(|source| StartError::Logs {
             path: state.logs(),
             source,
-        }
-    })?;
+        })?;
     for issue in &config.snapshot.warnings {
         tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
     }
@@ -192,7 +193,9 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
     let (gateway, scheduler) = open(state, config, started)?;
-    let scheduling = gateway.tasks.spawn(scheduler.run(gateway.stopping.child_token()));
+    let scheduling = gateway
+        .tasks
+        .spawn(scheduler.run(gateway.stopping.child_token()));
     gateway.readiness.ready.store(true, Ordering::Release);
     let mut accepting = Vec::with_capacity(listeners.len());
     for listener in listeners {
@@ -229,8 +232,13 @@ fn open(
     config: Config,
     started: Instant,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler), StartError> {
-    let keys = Arc::new(Keys::open(&state)?);
-    let store = Store::open(&state.database())?;
+    // At a first start both wait for the disk; side by side they wait once.
+    let (keys, store) = std::thread::scope(|scope| {
+        let keys = scope.spawn(|| Keys::open(&state));
+        let store = Store::open(&state.database());
+        (keys.join().expect("opening keys does not panic"), store)
+    });
+    let (keys, store) = (Arc::new(keys?), store?);
     let hub = Hub::default();
     let pairings = Pairings::open(&store, &hub, &keys)?;
     let tokens = ApiTokens::open(&store, &hub)?;
@@ -289,7 +297,10 @@ fn features() -> Box<RawValue> {
             .filter(|spec| spec.advertised)
             .map(|spec| spec.name.to_owned())
             .collect(),
-        events: Event::ALL.iter().map(|event| event.name().to_owned()).collect(),
+        events: Event::ALL
+            .iter()
+            .map(|event| event.name().to_owned())
+            .collect(),
     };
     RawValue::from_string(to_json(&features)).expect("encoded by serde_json")
 }
@@ -327,8 +338,14 @@ async fn stop(gateway: &Arc<Gateway>) {
     gateway.hub.publish_each(Event::Shutdown, &v3, &v4, None);
     gateway.hub.close_all(1012, "service restart");
     gateway.tasks.close();
-    if tokio::time::timeout(DRAIN, gateway.tasks.wait()).await.is_err() {
-        tracing::warn!(sessions = gateway.hub.len(), "some peers did not go in time");
+    if tokio::time::timeout(DRAIN, gateway.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            sessions = gateway.hub.len(),
+            "some peers did not go in time"
+        );
     }
 }
 

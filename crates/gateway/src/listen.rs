@@ -57,7 +57,10 @@ impl Request {
 
     /// The client's address as far as it is known, else the socket's.
     pub(crate) fn client_address(&self) -> String {
-        self.way.client.unwrap_or_else(|| self.socket.ip()).to_string()
+        self.way
+            .client
+            .unwrap_or_else(|| self.socket.ip())
+            .to_string()
     }
 }
 
@@ -79,7 +82,11 @@ impl PreHello {
         } else {
             PRE_HELLO_PER_ADDRESS_MAX
         };
-        let mut counts = gateway.pre_hello.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = gateway
+            .pre_hello
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_insert(0);
         if *count >= limit {
             return None;
@@ -95,7 +102,12 @@ impl PreHello {
 
 impl Drop for PreHelloPlace {
     fn drop(&mut self) {
-        let mut counts = self.gateway.pre_hello.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .gateway
+            .pre_hello
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -196,7 +208,10 @@ async fn answer(
         let (parts, body) = request.into_parts();
         let request = hyper::Request::from_parts(parts, Body::new(body));
         let routes = gateway.routes.clone();
-        return routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+        return routes
+            .oneshot(request)
+            .await
+            .unwrap_or_else(|never| match never {});
     }
     let accept = match upgrade_key(&request) {
         Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
@@ -210,7 +225,10 @@ async fn answer(
         gateway.warn_unattributed();
     }
     let Some(place) = PreHello::take(&gateway, address.ip()) else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "Too many unauthenticated connections");
+        return plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many unauthenticated connections",
+        );
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let protocol = request.headers().get("sec-websocket-protocol").cloned();
@@ -225,7 +243,14 @@ async fn answer(
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
             return;
         };
-        connection::run(gateway_of, parts.io.into_inner(), parts.read_buf.to_vec(), facts, place).await;
+        connection::run(
+            gateway_of,
+            parts.io.into_inner(),
+            parts.read_buf.to_vec(),
+            facts,
+            place,
+        )
+        .await;
     });
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -259,10 +284,12 @@ fn upgrade_key(
             .and_then(|value| value.to_str().ok())
             .map(str::trim)
     };
-    let key = header("sec-websocket-key").filter(|key| is_key(key)).ok_or((
-        StatusCode::BAD_REQUEST,
-        "Missing or invalid Sec-WebSocket-Key header",
-    ))?;
+    let key = header("sec-websocket-key")
+        .filter(|key| is_key(key))
+        .ok_or((
+            StatusCode::BAD_REQUEST,
+            "Missing or invalid Sec-WebSocket-Key header",
+        ))?;
     if !matches!(header("sec-websocket-version"), Some("13" | "8")) {
         return Err((
             StatusCode::BAD_REQUEST,

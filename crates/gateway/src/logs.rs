@@ -20,7 +20,9 @@ use tracing_appender::{
     non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard},
     rolling::{RollingFileAppender, Rotation},
 };
-use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Lines that wait for a writer at most; more are dropped and counted.
 const LINES_MAX: usize = 16_384;
@@ -46,17 +48,30 @@ pub(crate) fn start(directory: &Path, verbose: bool) -> std::io::Result<LogGuard
         .max_log_files(FILES_MAX)
         .build(directory)
         .map_err(std::io::Error::other)?;
-    let bounded = || NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true);
+    let bounded = || {
+        NonBlockingBuilder::default()
+            .buffered_lines_limit(LINES_MAX)
+            .lossy(true)
+    };
     let (file, file_guard) = bounded().thread_name("log-file").finish(file);
-    let (people, people_guard) = bounded().thread_name("log-people").finish(std::io::stderr());
+    let (people, people_guard) = bounded()
+        .thread_name("log-people")
+        .finish(std::io::stderr());
     let lines = Lines {
         file,
         people,
         colour: std::io::IsTerminal::is_terminal(&std::io::stderr())
             && std::env::var_os("NO_COLOR").is_none(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
     };
-    let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let level = if verbose {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::INFO
+    };
     let _ = tracing_subscriber::registry()
         .with(lines.with_filter(level))
         .try_init();
@@ -69,7 +84,10 @@ pub(crate) fn current_file(directory: &Path) -> Option<PathBuf> {
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             name.starts_with(PREFIX) && name.ends_with(SUFFIX)
         })
         .max()
@@ -166,7 +184,9 @@ impl Lines {
             _ => "2",
         };
         let text = if self.colour {
-            format!("\u{1b}[2m{time}\u{1b}[0m \u{1b}[{colour}m{level:>5}\u{1b}[0m [{subsystem}] {line}\n")
+            format!(
+                "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{colour}m{level:>5}\u{1b}[0m [{subsystem}] {line}\n"
+            )
         } else {
             format!("{time} {level:>5} [{subsystem}] {line}\n")
         };
@@ -193,7 +213,10 @@ impl Lines {
             "message": fields.message,
             "fields": fields.named,
         });
-        let _ = self.file.clone().write_all(format!("{record}\n").as_bytes());
+        let _ = self
+            .file
+            .clone()
+            .write_all(format!("{record}\n").as_bytes());
     }
 }
 

@@ -12,7 +12,9 @@ use std::{
 use clawgate_core::{
     DeviceId, PairingRequestId, Role, Scope, ScopeSet,
     authz::{Grant, PairingReason, Record},
-    pairing::{self, Asked, Asking, Claims, Device, PENDING_MAX, PENDING_TTL_MS, PairingError, Pending},
+    pairing::{
+        self, Asked, Asking, Claims, Device, PENDING_MAX, PENDING_TTL_MS, PairingError, Pending,
+    },
 };
 use clawgate_protocol::{
     device::{PairList, PairedRecord, PendingRecord, TokenRecord},
@@ -22,7 +24,11 @@ use clawgate_protocol::{
 use clawgate_store::{Store, StoreError};
 use serde_json::json;
 
-use crate::{clock::now_ms, hub::{Hub, Principal}, state::{Keys, random_text}};
+use crate::{
+    clock::now_ms,
+    hub::{Hub, Principal},
+    state::{Keys, random_text},
+};
 
 /// Close code of sessions whose authority ended, as wire 4 has it.
 pub(crate) const AUTHORITY_CHANGED: u16 = 4001;
@@ -58,7 +64,9 @@ pub(crate) struct IssuedToken {
 
 impl std::fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IssuedToken").field("scopes", &self.scopes).finish_non_exhaustive()
+        f.debug_struct("IssuedToken")
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,11 +169,9 @@ impl Pairings {
             return None;
         }
         let is = |serial: &str| {
-            let good = self.keys.device_token(
-                arrival.device_id.as_str(),
-                arrival.role.as_str(),
-                serial,
-            );
+            let good =
+                self.keys
+                    .device_token(arrival.device_id.as_str(), arrival.role.as_str(), serial);
             clawgate_core::proof::same(&good, presented)
         };
         let held = token.scopes.covered_by(approved);
@@ -194,7 +200,9 @@ impl Pairings {
         match ended {
             Ok(Some(device)) => self.remember(&device),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "an old device token lives on until its time is over"),
+            Err(error) => {
+                tracing::warn!(%error, "an old device token lives on until its time is over");
+            }
         }
     }
 
@@ -274,8 +282,11 @@ impl Pairings {
             .write("pairing a device without asking", move |tx| {
                 let known = tx.read().device(&asked.device_id)?;
                 if let Some(device) = &known
-                    && let Record::Paired { for_role: true, scopes, pinned: true } =
-                        record_of(Some(device), &arrival_in, false)
+                    && let Record::Paired {
+                        for_role: true,
+                        scopes,
+                        pinned: true,
+                    } = record_of(Some(device), &arrival_in, false)
                     && scopes.covers_all(&asked.scopes)
                 {
                     return Ok((device.clone(), false));
@@ -289,7 +300,12 @@ impl Pairings {
                     "device": asked.device_id, "role": asked.role, "scopes": asked.scopes,
                     "reason": reason.as_str(),
                 });
-                tx.audit("device.pair.silent", "shared secret on this machine", &detail.to_string(), now)?;
+                tx.audit(
+                    "device.pair.silent",
+                    "shared secret on this machine",
+                    &detail.to_string(),
+                    now,
+                )?;
                 Ok::<_, StoreError>((device, true))
             })
             .await?;
@@ -326,10 +342,13 @@ impl Pairings {
                     claims: &arrival_in.claims,
                     is_repair,
                 };
-                let existing = tx.read().pairing_request_of(&arrival_in.device_id, arrival_in.role)?;
+                let existing = tx
+                    .read()
+                    .pairing_request_of(&arrival_in.device_id, arrival_in.role)?;
                 let asking = pairing::ask(existing.as_ref(), &asked, new_id, now);
-                let (Asking::New(pending) | Asking::Again(pending) | Asking::Replaces { new: pending, .. }) =
-                    &asking;
+                let (Asking::New(pending)
+                | Asking::Again(pending)
+                | Asking::Replaces { new: pending, .. }) = &asking;
                 tx.expire_pairing_requests(now - PENDING_TTL_MS)?;
                 tx.keep_pairing_request(pending, PENDING_MAX)?;
                 Ok::<_, StoreError>(asking)
@@ -420,7 +439,10 @@ impl Pairings {
         self.remember(&device);
         self.set_waiting(&device.device_id, role, None);
         self.publish_resolved(id, &device.device_id, "approved", now);
-        Ok(paired_record(&device, self.hub.has_device(&device.device_id)))
+        Ok(paired_record(
+            &device,
+            self.hub.has_device(&device.device_id),
+        ))
     }
 
     /// Rejects a request.
@@ -455,7 +477,11 @@ impl Pairings {
     }
 
     /// Removes a device. Its sessions are over when this returns.
-    pub(crate) async fn remove(&self, caller: &Principal, id: &DeviceId) -> Result<(), ChangeError> {
+    pub(crate) async fn remove(
+        &self,
+        caller: &Principal,
+        id: &DeviceId,
+    ) -> Result<(), ChangeError> {
         let now = now_ms();
         let (grant, actor, own) = by(caller);
         let wanted = id.clone();
@@ -468,7 +494,12 @@ impl Pairings {
                     return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
                 }
                 tx.remove_device(&wanted)?;
-                tx.audit("device.pair.remove", &actor, &json!({"device": wanted}).to_string(), now)?;
+                tx.audit(
+                    "device.pair.remove",
+                    &actor,
+                    &json!({"device": wanted}).to_string(),
+                    now,
+                )?;
                 Ok(())
             })
             .await?;
@@ -496,12 +527,22 @@ impl Pairings {
         let device = self
             .store
             .write("rotating a device token", move |tx| {
-                let device = tx.read().device(&wanted)?.ok_or(PairingError::UnknownDevice)?;
+                let device = tx
+                    .read()
+                    .device(&wanted)?
+                    .ok_or(PairingError::UnknownDevice)?;
                 if !pairing::may_manage(&grant, own.as_ref(), &wanted) {
                     return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
                 }
-                let device =
-                    pairing::rotate(&device, role, scopes.as_ref(), &grant, by_itself, serial, now)?;
+                let device = pairing::rotate(
+                    &device,
+                    role,
+                    scopes.as_ref(),
+                    &grant,
+                    by_itself,
+                    serial,
+                    now,
+                )?;
                 tx.keep_device(&device)?;
                 let detail = json!({"device": wanted, "role": role, "byItself": by_itself});
                 tx.audit("device.token.rotate", &actor, &detail.to_string(), now)?;
@@ -529,7 +570,10 @@ impl Pairings {
         let device = self
             .store
             .write("revoking a device token", move |tx| {
-                let device = tx.read().device(&wanted)?.ok_or(PairingError::UnknownDevice)?;
+                let device = tx
+                    .read()
+                    .device(&wanted)?
+                    .ok_or(PairingError::UnknownDevice)?;
                 if !pairing::may_manage(&grant, own.as_ref(), &wanted) {
                     return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
                 }
@@ -548,21 +592,31 @@ impl Pairings {
     /// Ends the sessions of a device. The caller's own goes on until it has its answer; its
     /// connection sees to that.
     fn end_sessions(&self, caller: &Principal, id: &DeviceId, role: Option<Role>, why: &str) {
-        let ended = self.hub.revoke(AUTHORITY_CHANGED, why, Some(&caller.conn_id), |principal| {
-            principal.device_id.as_ref() == Some(id)
-                && role.is_none_or(|role| principal.grant.role() == role)
-        });
+        let ended = self
+            .hub
+            .revoke(AUTHORITY_CHANGED, why, Some(&caller.conn_id), |principal| {
+                principal.device_id.as_ref() == Some(id)
+                    && role.is_none_or(|role| principal.grant.role() == role)
+            });
         tracing::info!(device = %id, sessions = ended, why, "sessions ended");
     }
 }
 
 fn by(caller: &Principal) -> (Grant, String, Option<DeviceId>) {
-    (caller.grant.clone(), caller.actor(), caller.device_id.clone())
+    (
+        caller.grant.clone(),
+        caller.actor(),
+        caller.device_id.clone(),
+    )
 }
 
 /// What a device's record means for an arrival. A record under another key is another device's.
 fn record_of(device: Option<&Device>, arrival: &Arrival, waits: bool) -> Record {
-    let unknown = if waits { Record::Pending } else { Record::Unknown };
+    let unknown = if waits {
+        Record::Pending
+    } else {
+        Record::Unknown
+    };
     let Some(device) = device.filter(|device| device.public_key == arrival.public_key) else {
         return unknown;
     };
@@ -604,7 +658,10 @@ fn pending_record(pending: &Pending) -> PendingRecord {
 fn paired_record(device: &Device, connected: bool) -> PairedRecord {
     let claims = &device.claims;
     let scopes = device.all_scopes();
-    let role = device.approved.first().map_or(Role::Operator, |approved| approved.role);
+    let role = device
+        .approved
+        .first()
+        .map_or(Role::Operator, |approved| approved.role);
     PairedRecord {
         device_id: device.device_id.to_string(),
         public_key: device.public_key.clone(),

@@ -26,8 +26,7 @@ impl SelfEntry {
         let host = uname.nodename().to_string_lossy().into_owned();
         let host = host.split('.').next().unwrap_or("gateway").to_owned();
         let ip = primary_ip();
-        let text =
-            format!("Gateway: {host} ({ip}) · app {version} · mode gateway · reason self");
+        let text = format!("Gateway: {host} ({ip}) · app {version} · mode gateway · reason self");
         let system = std::env::consts::OS;
         Self(PresenceEntry {
             platform: Some(format!("{system} {}", uname.release().to_string_lossy())),
@@ -88,7 +87,10 @@ impl Here {
 
     fn entry(&self, reason: &str, now_ms: i64) -> PresenceEntry {
         let client = &self.client;
-        let host = client.display_name.clone().unwrap_or_else(|| client.id.clone());
+        let host = client
+            .display_name
+            .clone()
+            .unwrap_or_else(|| client.id.clone());
         let scopes: Vec<String> = self.scopes.iter().map(ToString::to_string).collect();
         PresenceEntry {
             text: format!("Node: {host} · mode {}", client.mode),

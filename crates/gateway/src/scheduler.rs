@@ -34,10 +34,10 @@ use clawgate_core::{
         Unfinished,
     },
 };
-use clawgate_protocol::{ErrorShape, cron::CronEvent, event::Event, frame::to_json};
+use clawgate_protocol::{cron::CronEvent, event::Event, frame::to_json};
 use clawgate_store::{CronJob, Ending, KeepJob, Store, StoreError};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::{AbortHandle, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;

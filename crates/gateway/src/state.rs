@@ -87,7 +87,12 @@ impl StateDir {
                 let holder = holder.trim();
                 return Err(StateError::Held {
                     path: path.to_owned(),
-                    holder: if holder.is_empty() { "it did not say which" } else { holder }.to_owned(),
+                    holder: if holder.is_empty() {
+                        "it did not say which"
+                    } else {
+                        holder
+                    }
+                    .to_owned(),
                 });
             }
             Err(fs::TryLockError::Error(source)) => return Err(io_error("locking", &file)(source)),
@@ -139,7 +144,9 @@ pub(crate) struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -160,10 +167,18 @@ impl Keys {
                 .create(&dir)
                 .map_err(io_error("making", &dir))?;
         }
-        let local = key_file(&dir.join("local.key"))?;
-        let device_tokens = key_file(&dir.join("device-tokens.key"))?;
-        let seed = key_file(&dir.join("gateway.key"))?;
-        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed.as_slice().try_into().expect("key_file gives 32 bytes"));
+        // Each new file waits for the disk; side by side they wait once.
+        let [local, device_tokens, seed] = std::thread::scope(|scope| {
+            ["local.key", "device-tokens.key", "gateway.key"]
+                .map(|name| {
+                    let path = dir.join(name);
+                    scope.spawn(move || key_file(&path))
+                })
+                .map(|thread| thread.join().expect("reading a key file does not panic"))
+        });
+        let (local, device_tokens, seed) = (local?, device_tokens?, seed?);
+        let seed: Zeroizing<[u8; 32]> =
+            Zeroizing::new(seed.as_slice().try_into().expect("key_file gives 32 bytes"));
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
         let public_key = URL_SAFE_NO_PAD.encode(public.as_bytes());
         let device_id = DeviceKey::parse(&public_key)
@@ -223,19 +238,28 @@ pub(crate) fn generated_token(state: &Path) -> io::Result<SecretString> {
 
 /// A private file's text. One that others may read is closed to them first.
 fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, StateError> {
-    let mut file = match OpenOptions::new().read(true).custom_flags(nofollow()).open(path) {
+    let mut file = match OpenOptions::new()
+        .read(true)
+        .custom_flags(nofollow())
+        .open(path)
+    {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("opening", path)(error)),
     };
-    let mode = file.metadata().map_err(io_error("reading", path))?.permissions().mode();
+    let mode = file
+        .metadata()
+        .map_err(io_error("reading", path))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
         file.set_permissions(fs::Permissions::from_mode(0o600))
             .map_err(io_error("closing to others", path))?;
         tracing::warn!(path = %path.display(), "a private file was readable by others; it is not any more");
     }
     let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(io_error("reading", path))?;
+    file.read_to_string(&mut text)
+        .map_err(io_error("reading", path))?;
     Ok(Some(text))
 }
 

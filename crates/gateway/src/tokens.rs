@@ -6,7 +6,8 @@ use std::{
 };
 
 use clawgate_core::{
-    ScopeSet, authz::{self, CredentialFault, ScopedCheck},
+    ScopeSet,
+    authz::{self, CredentialFault, ScopedCheck},
     proof,
 };
 use clawgate_protocol::token::{ApiTokenRecord, CreateParams, Created, PREFIX};
@@ -188,9 +189,7 @@ impl ApiTokens {
         let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
         let mut records: Vec<ApiTokenRecord> =
             book.values().map(|entry| record(&entry.token)).collect();
-        records.sort_by(|a, b| {
-            (b.created_at_ms, &a.name).cmp(&(a.created_at_ms, &b.name))
-        });
+        records.sort_by(|a, b| (b.created_at_ms, &a.name).cmp(&(a.created_at_ms, &b.name)));
         records
     }
 
@@ -212,7 +211,12 @@ impl ApiTokens {
                 if !tx.revoke_api_token(&gone, now)? {
                     return Err(TokenError::Unknown);
                 }
-                tx.audit("tokens.revoke", &actor, &json!({"name": gone}).to_string(), now)?;
+                tx.audit(
+                    "tokens.revoke",
+                    &actor,
+                    &json!({"name": gone}).to_string(),
+                    now,
+                )?;
                 Ok(())
             })
             .await?;

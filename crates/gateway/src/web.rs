@@ -25,7 +25,11 @@ pub(crate) fn routes(readiness: Arc<Readiness>) -> Router {
 }
 
 async fn live(method: Method) -> Response {
-    probe(&method, StatusCode::OK, r#"{"ok":true,"status":"live"}"#.to_owned())
+    probe(
+        &method,
+        StatusCode::OK,
+        r#"{"ok":true,"status":"live"}"#.to_owned(),
+    )
 }
 
 async fn ready(State(readiness): State<Arc<Readiness>>, method: Method) -> Response {

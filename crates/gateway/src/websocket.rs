@@ -12,10 +12,7 @@ use tokio::{io::Interest, net::TcpStream};
 use tungstenite::{
     Message, Utf8Bytes,
     error::{CapacityError, Error, ProtocolError},
-    protocol::{
-        CloseFrame, Role, WebSocketConfig, WebSocketContext,
-        frame::coding::CloseCode,
-    },
+    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext, frame::coding::CloseCode},
 };
 
 /// Read buffer of a socket. Small, because ten thousand sockets may sit idle.
@@ -150,7 +147,9 @@ impl Socket {
     /// Queues a text message.
     pub(crate) fn queue(&mut self, text: Utf8Bytes) {
         self.unflushed += text.len();
-        if let Err(error) = self.context.write(&mut Io(&self.stream), Message::Text(text))
+        if let Err(error) = self
+            .context
+            .write(&mut Io(&self.stream), Message::Text(text))
             && !matches!(&error, Error::Io(io) if io.kind() == io::ErrorKind::WouldBlock)
         {
             self.ended = true;
@@ -171,7 +170,9 @@ impl Socket {
             reason: Utf8Bytes::from(clawgate_protocol::error::close_reason(reason)),
         };
         self.unflushed += 4 + reason.len();
-        let _ = self.context.write(&mut Io(&self.stream), Message::Close(Some(frame)));
+        let _ = self
+            .context
+            .write(&mut Io(&self.stream), Message::Close(Some(frame)));
     }
 
     /// Writes what is queued, as far as the stream takes it now.
@@ -208,7 +209,10 @@ impl Socket {
                 self.try_flush();
             }
             let mut stream = self.stream;
-            if tokio::io::AsyncWriteExt::shutdown(&mut stream).await.is_err() {
+            if tokio::io::AsyncWriteExt::shutdown(&mut stream)
+                .await
+                .is_err()
+            {
                 return;
             }
             let mut scrap = [0_u8; 4096];

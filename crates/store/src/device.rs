@@ -123,7 +123,9 @@ impl Read<'_> {
         };
         let mut roles = self
             .db
-            .prepare_cached("SELECT role, scopes FROM device_roles WHERE device_id = ?1 ORDER BY role DESC")
+            .prepare_cached(
+                "SELECT role, scopes FROM device_roles WHERE device_id = ?1 ORDER BY role DESC",
+            )
             .map_err(&doing)?;
         let rows: Vec<(String, String)> = roles
             .query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -344,8 +346,12 @@ impl Tx<'_> {
         }
         for approved in &device.approved {
             self.db
-                .prepare_cached("INSERT INTO device_roles (device_id, role, scopes) VALUES (?1, ?2, ?3)")
-                .and_then(|mut s| s.execute((id, approved.role.as_str(), scopes_to(&approved.scopes))))
+                .prepare_cached(
+                    "INSERT INTO device_roles (device_id, role, scopes) VALUES (?1, ?2, ?3)",
+                )
+                .and_then(|mut s| {
+                    s.execute((id, approved.role.as_str(), scopes_to(&approved.scopes)))
+                })
                 .map_err(&doing)?;
         }
         for token in &device.tokens {

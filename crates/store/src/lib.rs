@@ -19,8 +19,8 @@ mod system_event;
 mod token;
 
 pub use cron::{
-    Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun, RunFilter,
-    Settled,
+    Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
+    RunFilter, Settled,
 };
 pub use db::{Read, Store, Tx};
 pub use error::StoreError;

@@ -29,7 +29,8 @@ pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
         let doing = StoreError::doing("migrating");
         let tx = db.transaction().map_err(&doing)?;
         tx.execute_batch(sql).map_err(&doing)?;
-        tx.pragma_update(None, "user_version", number).map_err(&doing)?;
+        tx.pragma_update(None, "user_version", number)
+            .map_err(&doing)?;
         tx.commit().map_err(&doing)?;
     }
     Ok(())

@@ -60,7 +60,13 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The database's.
-    pub fn audit(&self, act: &str, actor: &str, detail: &str, now_ms: i64) -> Result<(), StoreError> {
+    pub fn audit(
+        &self,
+        act: &str,
+        actor: &str,
+        detail: &str,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         let doing = StoreError::doing("writing the audit trail");
         self.db
             .prepare_cached("INSERT INTO audit (at_ms, act, actor, detail) VALUES (?1, ?2, ?3, ?4)")

@@ -3,7 +3,10 @@
 use clawgate_core::ScopeSet;
 use rusqlite::{OptionalExtension as _, Row};
 
-use crate::{Read, StoreError, Tx, device::{scopes_from, scopes_to}};
+use crate::{
+    Read, StoreError, Tx,
+    device::{scopes_from, scopes_to},
+};
 
 /// An API token without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -321,6 +321,11 @@ impl Look {
         if text.is_empty() {
             return None;
         }
+        if matches!(text.as_str(), "undefined" | "null") {
+            // What a script writes that has no secret to write.
+            self.refuse(path, format!("expected a secret, found the word {text:?}"));
+            return None;
+        }
         let Some(name) = text
             .strip_prefix("${")
             .and_then(|rest| rest.strip_suffix('}'))

@@ -13,7 +13,12 @@ use super::{Attempt, Refusal};
 use crate::{config::Auth, credentials::Checked, pairing::Arrival};
 
 impl Attempt<'_> {
-    pub(super) fn denied(&self, evidence: &Evidence, denied: Denied, checked: &Checked) -> ErrorShape {
+    pub(super) fn denied(
+        &self,
+        evidence: &Evidence,
+        denied: Denied,
+        checked: &Checked,
+    ) -> ErrorShape {
         // A Control UI without a device is told that first, whatever else it presents.
         if evidence.proof == Proof::Absent
             && self.params.client.is_control_ui()
@@ -43,7 +48,9 @@ impl Attempt<'_> {
             Auth::None | Auth::TrustedProxy(_) => return false,
         };
         let filled = |secret: &Option<String>| {
-            secret.as_deref().is_some_and(|secret| !secret.trim().is_empty())
+            secret
+                .as_deref()
+                .is_some_and(|secret| !secret.trim().is_empty())
         };
         self.dialect == Dialect::V3
             && !self.params.client.is_control_ui()
@@ -278,11 +285,19 @@ pub(super) fn identity_required(params: &ConnectParams) -> ErrorShape {
 
 fn nothing_granted(dialect: Dialect, params: &ConnectParams, checked: &Checked) -> ErrorShape {
     let wanted = params.scopes.clone().unwrap_or_default();
-    let held = checked.api_token.as_ref().map(|held| &held.name).map_or_else(
-        || "no presented credential".to_owned(),
-        |name| format!("API token {name:?}"),
-    );
-    let first = wanted.iter().next().map(ToString::to_string).unwrap_or_default();
+    let held = checked
+        .api_token
+        .as_ref()
+        .map(|held| &held.name)
+        .map_or_else(
+            || "no presented credential".to_owned(),
+            |name| format!("API token {name:?}"),
+        );
+    let first = wanted
+        .iter()
+        .next()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let code = match dialect {
         Dialect::V3 => ErrorCode::InvalidRequest,
         Dialect::V4 => ErrorCode::Forbidden,
@@ -344,7 +359,11 @@ pub(super) fn pairing_required(
         scopes, for_role, ..
     } = &evidence.record
     {
-        let roles = if *for_role { vec![arrival.role] } else { Vec::new() };
+        let roles = if *for_role {
+            vec![arrival.role]
+        } else {
+            Vec::new()
+        };
         details["approvedRoles"] = json!(roles);
         details["approvedScopes"] = json!(scopes);
     }

@@ -10,7 +10,9 @@ use crate::{
 pub(crate) fn get(call: &Call<'_>) -> Answer {
     now(|| {
         call.fits()?;
-        Ok(Reply::kept(std::sync::Arc::clone(&call.gateway.config_text)))
+        Ok(Reply::kept(std::sync::Arc::clone(
+            &call.gateway.config_text,
+        )))
     })
 }
 

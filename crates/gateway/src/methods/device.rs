@@ -71,7 +71,13 @@ pub(crate) fn rotate(call: &Call<'_>) -> Answer {
             .await
             .map_err(|error| error::change(&link.principal, error, "unknown deviceId/role"))?;
         let own = link.principal.device_id.as_ref() == Some(&id);
-        Ok(Reply::made(rotated(link.principal.dialect, own, &id, role, &issued)))
+        Ok(Reply::made(rotated(
+            link.principal.dialect,
+            own,
+            &id,
+            role,
+            &issued,
+        )))
     })
 }
 
@@ -87,7 +93,13 @@ pub(crate) fn revoke(call: &Call<'_>) -> Answer {
         let reply = Reply::json(&json!({
             "deviceId": id, "role": role, "revokedAtMs": revoked_at_ms,
         }));
-        Ok(end_own(reply, &link.principal, &id, Some(role), "gateway auth changed"))
+        Ok(end_own(
+            reply,
+            &link.principal,
+            &id,
+            Some(role),
+            "gateway auth changed",
+        ))
     })
 }
 
@@ -113,8 +125,8 @@ fn rotated(dialect: Dialect, own: bool, id: &DeviceId, role: Role, issued: &Issu
 
 fn token_params(call: &Call<'_>) -> Result<(TokenParams, Role), ErrorShape> {
     let params = call.typed::<TokenParams>()?;
-    let role = Role::parse(&params.role)
-        .ok_or_else(|| ErrorShape::invalid("unknown deviceId/role"))?;
+    let role =
+        Role::parse(&params.role).ok_or_else(|| ErrorShape::invalid("unknown deviceId/role"))?;
     Ok((params, role))
 }
 

@@ -50,7 +50,9 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
             .read(move |db| db.queued_system_events(&key))
             .await
             .map_err(|error| error::store(&error))?;
-        Ok(Reply::kept(gateway.health.keep_status(admin, epoch, &queued)))
+        Ok(Reply::kept(
+            gateway.health.keep_status(admin, epoch, &queued),
+        ))
     })
 }
 
@@ -71,7 +73,10 @@ pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
         gateway
             .store
             .write("setting heartbeats", move |tx| {
-                tx.set_setting(crate::HEARTBEATS_SETTING, if enabled { "on" } else { "off" })
+                tx.set_setting(
+                    crate::HEARTBEATS_SETTING,
+                    if enabled { "on" } else { "off" },
+                )
             })
             .await
             .map_err(|error: StoreError| error::store(&error))?;

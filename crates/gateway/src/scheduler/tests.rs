@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clawgate_core::cron::{FireKind, Job as Plan, JobState, Schedule};
-use clawgate_protocol::cron as wire;
+use clawgate_protocol::{ErrorShape, cron as wire};
 use clawgate_store::{CronRun, RunFilter};
 use tokio::task::JoinHandle;
 

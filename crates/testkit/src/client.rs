@@ -1,6 +1,10 @@
 //! A peer: opens, reads the challenge, connects, calls, listens.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -23,10 +27,13 @@ pub struct WireError {
 }
 
 impl WireError {
-    fn of(raw: &Value) -> Self {
+    /// Takes apart the `error` member of a response.
+    pub fn of(raw: &Value) -> Self {
         let text = |key: &str| {
             let found = raw[key].as_str();
-            found.unwrap_or_else(|| panic!("an error has a {key}: {raw}")).to_owned()
+            found
+                .unwrap_or_else(|| panic!("an error has a {key}: {raw}"))
+                .to_owned()
         };
         Self {
             code: text("code"),
@@ -50,7 +57,7 @@ impl WireError {
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The response, if one came before the close.
-    pub error: Option<WireError>,
+    pub error: Option<Box<WireError>>,
     /// The close.
     pub close: Close,
 }
@@ -58,7 +65,7 @@ pub struct Refusal {
 impl Refusal {
     /// `details.code` of the response.
     pub fn code(&self) -> &str {
-        self.error.as_ref().map_or("", WireError::detail_code)
+        self.error.as_ref().map_or("", |error| error.detail_code())
     }
 }
 
@@ -78,7 +85,11 @@ impl Hello {
     /// What the session may do: `auth.sessionScopes`, where there is one, else `auth.scopes`.
     pub fn session_scopes(&self) -> Vec<String> {
         let own = &self.raw["auth"]["sessionScopes"];
-        if own.is_null() { self.scopes() } else { texts(own) }
+        if own.is_null() {
+            self.scopes()
+        } else {
+            texts(own)
+        }
     }
 
     /// The device token that was handed out.
@@ -91,7 +102,12 @@ impl Hello {
         let list = self.raw["auth"]["missing"].as_array();
         list.into_iter()
             .flatten()
-            .map(|one| one["scope"].as_str().expect("missing names scopes").to_owned())
+            .map(|one| {
+                one["scope"]
+                    .as_str()
+                    .expect("missing names scopes")
+                    .to_owned()
+            })
             .collect()
     }
 
@@ -102,8 +118,12 @@ impl Hello {
 }
 
 fn texts(list: &Value) -> Vec<String> {
-    let list = list.as_array().unwrap_or_else(|| panic!("a list was expected, not {list}"));
-    list.iter().map(|text| text.as_str().expect("a list of texts").to_owned()).collect()
+    let list = list
+        .as_array()
+        .unwrap_or_else(|| panic!("a list was expected, not {list}"));
+    list.iter()
+        .map(|text| text.as_str().expect("a list of texts").to_owned())
+        .collect()
 }
 
 /// What became of a call.
@@ -115,6 +135,13 @@ pub enum Call {
     Error(WireError),
     /// The socket ended first.
     Closed(Close),
+}
+
+fn answered(frame: &Value) -> Call {
+    if frame["ok"] == true {
+        return Call::Ok(frame["payload"].clone());
+    }
+    Call::Error(WireError::of(&frame["error"]))
 }
 
 /// A socket that read its challenge.
@@ -155,7 +182,9 @@ impl Client {
 
     /// The challenge's nonce.
     pub fn nonce(&self) -> &str {
-        self.challenge["payload"]["nonce"].as_str().expect("a challenge has a nonce")
+        self.challenge["payload"]["nonce"]
+            .as_str()
+            .expect("a challenge has a nonce")
     }
 
     /// Connects.
@@ -163,7 +192,9 @@ impl Client {
     /// # Errors
     /// The refusal, with the close that followed it.
     pub fn connect(&mut self, connect: &Connect) -> Result<Hello, Refusal> {
-        let ts = self.challenge["payload"]["ts"].as_i64().expect("a challenge has a time");
+        let ts = self.challenge["payload"]["ts"]
+            .as_i64()
+            .expect("a challenge has a time");
         let params = connect.params(self.nonce(), ts);
         self.connect_raw(&json!({
             "type": "req", "id": "connect", "method": "connect", "params": params,
@@ -183,7 +214,7 @@ impl Client {
                 Ok(Hello { raw })
             }
             Ok(answer) => Err(Refusal {
-                error: Some(WireError::of(&answer["error"])),
+                error: Some(Box::new(WireError::of(&answer["error"]))),
                 close: self.socket.closed(),
             }),
             Err(close) => Err(Refusal { error: None, close }),
@@ -204,8 +235,7 @@ impl Client {
         let found = self.find(|frame| frame["type"] == "res" && frame["id"] == id);
         match found {
             Err(close) => Call::Closed(close),
-            Ok(answer) if answer["ok"] == true => Call::Ok(answer["payload"].clone()),
-            Ok(answer) => Call::Error(WireError::of(&answer["error"])),
+            Ok(answer) => answered(&answer),
         }
     }
 
@@ -254,21 +284,55 @@ impl Client {
             .unwrap_or_else(|close| panic!("{name} was expected, not {close:?}"))
     }
 
+    /// Waits longer than usual for an event.
+    #[track_caller]
+    pub fn event_within(&mut self, name: &str, wait: Duration) -> Value {
+        let deadline = Instant::now() + wait;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.socket.read_within(left) {
+                Some(Message::Text(text)) => {
+                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                    if frame["event"] == name {
+                        return frame;
+                    }
+                }
+                Some(Message::Closed(close)) => panic!("{name} was expected, not {close:?}"),
+                Some(_) => {}
+                None => panic!("no {name} within {wait:?}"),
+            }
+        }
+    }
+
+    /// Waits for the answer to a request, and gives the events that came before it as well.
+    #[track_caller]
+    pub fn answer_after_events(&mut self, id: &str) -> (Vec<Value>, Call) {
+        let mut events: Vec<Value> = self.stash.drain(..).collect();
+        let call = loop {
+            match self.frame() {
+                Ok(frame) if frame["id"] == id => break answered(&frame),
+                Ok(frame) => events.push(frame),
+                Err(close) => break Call::Closed(close),
+            }
+        };
+        events.retain(|frame| frame["type"] == "event");
+        (events, call)
+    }
+
     /// Events that arrived before the answer to a call that is made now, in order.
+    #[track_caller]
     pub fn events_until_now(&mut self) -> Vec<Value> {
         let id = self.send("health", &json!({}));
-        let mut events: Vec<Value> = self.stash.drain(..).collect();
-        loop {
-            let frame = self
-                .frame()
-                .unwrap_or_else(|close| panic!("health was expected to be answered: {close:?}"));
-            if frame["id"] == id.as_str() {
-                break;
-            }
-            events.push(frame);
-        }
-        events.retain(|frame| frame["type"] == "event");
+        let (events, call) = self.answer_after_events(&id);
+        assert!(matches!(call, Call::Ok(_)), "{call:?}");
         events
+    }
+
+    /// Names of the same.
+    #[track_caller]
+    pub fn event_names_until_now(&mut self) -> Vec<String> {
+        let name = |frame: &Value| frame["event"].as_str().expect("an event's name").to_owned();
+        self.events_until_now().iter().map(name).collect()
     }
 
     /// Reads until the end and says how it came.
@@ -288,7 +352,11 @@ impl Client {
                 return Ok(frame);
             }
             self.stash.push_back(frame);
-            assert!(Instant::now() < deadline, "only other frames came: {:?}", self.stash);
+            assert!(
+                Instant::now() < deadline,
+                "only other frames came: {:?}",
+                self.stash
+            );
         }
     }
 

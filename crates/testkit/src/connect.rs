@@ -222,7 +222,12 @@ impl Connect {
     }
 
     fn signed_text(&self, id: &str, role: &str, scopes: &str, at: i64, nonce: &str) -> String {
-        let client = |key: &str| self.client.get(key).and_then(Value::as_str).unwrap_or_default();
+        let client = |key: &str| {
+            self.client
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let secret = |key: &str| self.auth.get(key).and_then(Value::as_str);
         let token = secret("token")
             .or(secret("deviceToken"))

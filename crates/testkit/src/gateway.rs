@@ -40,6 +40,7 @@ pub struct Home {
     dir: TempDir,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    port: u16,
 }
 
 impl Home {
@@ -51,6 +52,7 @@ impl Home {
             dir,
             env: Vec::new(),
             args: Vec::new(),
+            port: 0,
         };
         if let Some(config) = config {
             home.write_config(&config.to_string());
@@ -72,6 +74,13 @@ impl Home {
         self
     }
 
+    /// On this port instead of one that the system chooses.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// The state directory.
     pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")
@@ -90,7 +99,11 @@ impl Home {
     /// The key behind local proofs.
     pub fn local_key(&self) -> Vec<u8> {
         let path = self.state().join("identity/local.key");
-        unhex(fs::read_to_string(path).expect("the gateway made its local key").trim())
+        unhex(
+            fs::read_to_string(path)
+                .expect("the gateway made its local key")
+                .trim(),
+        )
     }
 
     /// Starts a gateway that must come up.
@@ -129,7 +142,8 @@ struct Process {
     child: Child,
     address: Option<SocketAddr>,
     started: Instant,
-    lines: Receiver<String>,
+    /// Behind a lock, so that threads of a test can share the gateway.
+    lines: Mutex<Receiver<String>>,
     said: Arc<Mutex<String>>,
 }
 
@@ -137,7 +151,9 @@ impl Process {
     fn start(home: &Home) -> Result<Self, Ended> {
         let started = Instant::now();
         let mut child = Command::new(&home.binary)
-            .args(["gateway", "run", "--port", "0", "--state-dir"])
+            .args(["gateway", "run", "--port"])
+            .arg(home.port.to_string())
+            .arg("--state-dir")
             .arg(home.state())
             .arg("--config")
             .arg(home.config())
@@ -169,11 +185,11 @@ impl Process {
             child,
             address: None,
             started,
-            lines,
+            lines: Mutex::new(lines),
             said,
         };
         loop {
-            match process.lines.recv_timeout(PATIENCE) {
+            match process.next_line(PATIENCE) {
                 Ok(line) => {
                     if let Some(address) = address_in(&line) {
                         process.address = Some(address);
@@ -188,6 +204,13 @@ impl Process {
         }
     }
 
+    fn next_line(&self, wait: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines
+            .lock()
+            .expect("no reader panics")
+            .recv_timeout(wait)
+    }
+
     fn stderr(&self) -> String {
         self.said.lock().expect("no reader panics").clone()
     }
@@ -197,7 +220,7 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.next_line(left) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end: {}", self.stderr()),
@@ -238,7 +261,9 @@ impl TestGateway {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.process().address.expect("a started gateway has an address")
+        self.process()
+            .address
+            .expect("a started gateway has an address")
     }
 
     /// Its process id.
@@ -262,7 +287,7 @@ impl TestGateway {
         let deadline = Instant::now() + PATIENCE;
         while !self.stderr().contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.process().lines.recv_timeout(left).is_err() && !self.stderr().contains(text) {
+            if self.process().next_line(left).is_err() && !self.stderr().contains(text) {
                 panic!("it did not say {text:?}: {}", self.stderr());
             }
         }
@@ -278,7 +303,9 @@ impl TestGateway {
     pub fn client_with(&self, headers: &[(&str, &str)]) -> Client {
         let upgrade = headers
             .iter()
-            .fold(Upgrade::new(), |upgrade, (name, value)| upgrade.header(name, value));
+            .fold(Upgrade::new(), |upgrade, (name, value)| {
+                upgrade.header(name, value)
+            });
         Client::open_with(self.address(), &upgrade)
             .unwrap_or_else(|answer| panic!("no upgrade: {answer:?}"))
     }
@@ -306,6 +333,16 @@ impl TestGateway {
     #[track_caller]
     pub fn owner(&self, protocol: u32) -> Client {
         self.welcome(&Connect::new(protocol).token(TOKEN)).0
+    }
+
+    /// Connects as from another machine: through something that forwards.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn from_afar(&self, connect: &Connect) -> Result<(Client, Hello), Refusal> {
+        let mut client = self.client_with(&[("X-Forwarded-For", "203.0.113.7")]);
+        let hello = client.connect(connect)?;
+        Ok((client, hello))
     }
 
     /// Kills it without warning.
@@ -343,7 +380,10 @@ impl TestGateway {
 
 /// Every file below a directory.
 pub(crate) fn files_below(path: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(path).expect("the directory can be read").flatten() {
+    for entry in fs::read_dir(path)
+        .expect("the directory can be read")
+        .flatten()
+    {
         let path = entry.path();
         if path.is_dir() {
             files_below(&path, found);

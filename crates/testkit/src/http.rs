@@ -10,8 +10,12 @@ use crate::PATIENCE;
 /// Connects, with deadlines on both directions.
 pub(crate) fn dial(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the gateway listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a deadline can be set");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a deadline can be set");
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .expect("a deadline can be set");
     stream.set_nodelay(true).expect("the socket takes options");
     stream
 }
@@ -84,7 +88,10 @@ impl Upgrade {
         let kept = defaults
             .into_iter()
             .filter(|(name, _)| !self.without.contains(&name.to_ascii_lowercase()));
-        let own = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in kept.chain(own) {
             text.push_str(name);
             text.push_str(": ");
@@ -185,7 +192,9 @@ pub fn request(
         text.push_str("\r\n");
     }
     text.push_str("\r\n");
-    stream.write_all(text.as_bytes()).expect("the request can be written");
+    stream
+        .write_all(text.as_bytes())
+        .expect("the request can be written");
     let (answer, rest) = HttpAnswer::read(&mut stream);
     if method == "HEAD" {
         // Whatever follows would be a body that must not be there.

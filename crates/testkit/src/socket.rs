@@ -130,7 +130,11 @@ impl Frame {
         }
         if self.masked {
             bytes.extend(MASK);
-            let masked = self.payload.iter().zip(MASK.iter().cycle()).map(|(b, m)| b ^ m);
+            let masked = self
+                .payload
+                .iter()
+                .zip(MASK.iter().cycle())
+                .map(|(b, m)| b ^ m);
             bytes.extend(masked);
         } else {
             bytes.extend(&self.payload);
@@ -188,7 +192,9 @@ impl Socket {
     /// The HTTP answer, if it is not 101.
     pub fn open(address: SocketAddr, upgrade: &Upgrade) -> Result<(Self, HttpAnswer), HttpAnswer> {
         let mut stream = crate::http::dial(address);
-        stream.write_all(upgrade.text(address).as_bytes()).expect("the request can be written");
+        stream
+            .write_all(upgrade.text(address).as_bytes())
+            .expect("the request can be written");
         let (answer, rest) = HttpAnswer::read(&mut stream);
         if answer.status != 101 {
             return Err(answer.with_body(&mut stream, rest));
@@ -229,7 +235,8 @@ impl Socket {
 
     /// The next message, within [`PATIENCE`].
     pub fn read(&mut self) -> Message {
-        self.read_within(PATIENCE).expect("the gateway says something in time")
+        self.read_within(PATIENCE)
+            .expect("the gateway says something in time")
     }
 
     /// The next message, or nothing when the time is over.
@@ -300,7 +307,10 @@ impl Socket {
         let (start, length) = match second & 0x7f {
             126 => {
                 self.fill(4, deadline)?;
-                (4, u64::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])))
+                (
+                    4,
+                    u64::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])),
+                )
             }
             127 => {
                 self.fill(10, deadline)?;
@@ -321,7 +331,8 @@ impl Socket {
         let mut chunk = [0_u8; 16 * 1024];
         while self.buffer.len() < bytes {
             let left = deadline.saturating_duration_since(Instant::now());
-            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            self.stream
+                .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             match self.stream.read(&mut chunk)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => self.buffer.extend(&chunk[..read]),
@@ -335,5 +346,8 @@ impl Socket {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }

@@ -1,0 +1,144 @@
+//! What is measured. Each scenario starts its own servers and gives rows of the table.
+
+mod cli;
+mod cron;
+mod handshake;
+mod idle;
+mod rpc;
+mod start;
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    error::{BenchError, Doing as _},
+    peer::Device,
+    process::{GatewayHome, PATIENCE, Server},
+    stats::Row,
+    wire::Wire,
+};
+
+/// What all scenarios share.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub bin: PathBuf,
+    pub dir: PathBuf,
+    pub runs: u32,
+    /// Counted time of one side of one run.
+    pub leg: Duration,
+    pub token: String,
+}
+
+/// One of the things to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// Start to the first hello-ok, memory after it, size of the binary.
+    Start,
+    /// `gateway probe` and `cron list` as processes.
+    Cli,
+    /// Connects with a device proof.
+    Handshake,
+    /// `health`, one request and many at a time.
+    Health,
+    /// `status`, many at a time.
+    Status,
+    /// `config.get`, many at a time.
+    Config,
+    /// `cron.list` over a thousand jobs, durable `cron.add`.
+    Cron,
+    /// A thousand idle connections, and one active one beside them.
+    Idle,
+}
+
+impl Scenario {
+    pub(crate) fn all() -> Vec<Self> {
+        use clap::ValueEnum as _;
+        Self::value_variants().to_vec()
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Cli => "cli",
+            Self::Handshake => "handshake",
+            Self::Health => "health",
+            Self::Status => "status",
+            Self::Config => "config",
+            Self::Cron => "cron",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) async fn run(&self, scenario: Scenario) -> Result<Vec<Row>, BenchError> {
+        match scenario {
+            Scenario::Start => start::measure(self).await,
+            Scenario::Cli => cli::measure(self).await,
+            Scenario::Handshake => handshake::measure(self).await,
+            Scenario::Health => rpc::health(self).await,
+            Scenario::Status => rpc::status(self).await,
+            Scenario::Config => rpc::config(self).await,
+            Scenario::Cron => cron::measure(self).await,
+            Scenario::Idle => idle::measure(self).await,
+        }
+    }
+
+    fn device(&self) -> Result<Arc<Device>, BenchError> {
+        Device::new(&self.token).map(Arc::new)
+    }
+
+    /// An empty place for one gateway's state.
+    fn home(&self) -> Result<(TempDir, GatewayHome), BenchError> {
+        let dir = tempfile::Builder::new()
+            .prefix("clawgate-bench-")
+            .tempdir_in(&self.dir)
+            .doing("making a state directory")?;
+        let home = GatewayHome::new(&self.bin, dir.path(), &self.token)?;
+        Ok((dir, home))
+    }
+
+    /// A gateway that answers, with a device that it has paired.
+    async fn gateway(&self) -> Result<Subject, BenchError> {
+        let (dir, home) = self.home()?;
+        let device = self.device()?;
+        let mut server = home.start()?;
+        first_hello(&mut server, &device).await?.close().await;
+        Ok(Subject {
+            server,
+            device,
+            home,
+            dir,
+        })
+    }
+}
+
+/// A running gateway and what belongs to it.
+#[derive(Debug)]
+struct Subject {
+    server: Server,
+    device: Arc<Device>,
+    home: GatewayHome,
+    dir: TempDir,
+}
+
+/// Knocks until there is a hello.
+async fn first_hello(server: &mut Server, device: &Device) -> Result<Wire, BenchError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match device.connect(server.address).await {
+            Ok(wire) => return Ok(wire),
+            Err(BenchError::Io { .. }) if Instant::now() < until => {
+                server.check_alive()?;
+                // The timer of the runtime is too coarse, and nothing else is to do here.
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Cron: the first page of a thousand jobs, and adding one so that it lasts.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{Bench, Subject, rpc};
+use crate::{
+    error::{BenchError, Doing as _},
+    load, peer,
+    stats::{Bar, Row, Spread, Unit},
+};
+
+const JOBS: usize = 1_000;
+const AT_ONCE: usize = 64;
+const ADD: &str = r#"{"name":"bench","schedule":{"kind":"every","everyMs":86400000},"sessionTarget":"main","wakeMode":"next-heartbeat","payload":{"kind":"systemEvent","text":"bench"}}"#;
+
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
+    let subject = bench.gateway().await?;
+    fill(&subject).await?;
+    let list = rpc::cron_list(bench, &subject).await?;
+    let mut rows = vec![list];
+    rows.extend(add(bench, &subject).await?);
+    Ok(rows)
+}
+
+/// Adds the jobs that the list is of.
+async fn fill(subject: &Subject) -> Result<(), BenchError> {
+    let mut wire = subject.device.connect(subject.server.address).await?;
+    peer::answer(&mut wire, "cron.add", Some(ADD)).await?;
+    let batch = 50;
+    let requests = peer::request("cron.add", Some(ADD)).repeat(batch);
+    for _ in 0..JOBS / batch {
+        wire.send(&requests).await?;
+        let mut done = 0;
+        while done < batch {
+            done += wire.answers(peer::ANSWERED.as_bytes()).await?;
+        }
+    }
+    wire.close().await;
+    Ok(())
+}
+
+async fn add(bench: &Bench, subject: &Subject) -> Result<Vec<Row>, BenchError> {
+    let address = subject.server.address;
+    let request = peer::request("cron.add", Some(ADD));
+    let mut one = load::open(address, &subject.device, 1).await?;
+    let mut many = load::open(address, &subject.device, AT_ONCE).await?;
+    let mut durable =
+        Row::new("cron.add, p50 (floor: fdatasync)", Unit::Millis).target(Bar::RatioAtMost(2.0));
+    let mut shared = Row::new("cron.add, 64 clients (floor: one)", Unit::PerSecond)
+        .target(Bar::RatioAtLeast(10.0));
+    for _ in 0..bench.runs {
+        let floor_ms = fdatasync_ms(subject.dir.path(), bench.leg)?;
+        let alone = load::rpc(&mut one, &request, 1, bench.leg).await?;
+        let together = load::rpc(&mut many, &request, 1, bench.leg).await?;
+        durable.pair(floor_ms, alone.p50_us / 1e3);
+        shared.pair(alone.per_second, together.per_second);
+    }
+    Ok(vec![durable, shared])
+}
+
+/// Median time of an append of 4 KiB that is on the disk when it returns.
+fn fdatasync_ms(dir: &Path, for_time: Duration) -> Result<f64, BenchError> {
+    let mut file = File::create(dir.join("floor")).doing("making a file")?;
+    let page = [0x5a_u8; 4_096];
+    let until = Instant::now() + for_time;
+    let mut took = Vec::new();
+    while Instant::now() < until {
+        let began = Instant::now();
+        file.write_all(&page).doing("appending to a file")?;
+        file.sync_data().doing("syncing a file")?;
+        took.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(Spread::of(&took).median)
+}

@@ -1,0 +1,55 @@
+//! From nothing to the first hello-ok.
+
+use std::time::{Duration, Instant};
+
+use super::{Bench, first_hello};
+use crate::{
+    error::{BenchError, Doing as _},
+    process::Server,
+    stats::{Bar, Row, Unit},
+};
+
+/// When memory is looked at after the start.
+const SETTLED: Duration = Duration::from_secs(2);
+
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
+    let limit = Bar::AtMost(25.0);
+    let mut first = Row::new("start, empty state directory", Unit::Millis).bar(limit);
+    let mut again = Row::new("start, existing state", Unit::Millis).bar(limit);
+    let mut resident = Row::new("memory 2 s after start", Unit::Megabytes).bar(Bar::AtMost(15.0));
+    let mut peak = Row::new("memory at most until then", Unit::Megabytes);
+    let device = bench.device()?;
+    for _ in 0..bench.runs {
+        let (_dir, home) = bench.home()?;
+        let (floor_ms, _floor) = timed(|| Server::floor(0), &device).await?;
+        let (ms, subject) = timed(|| home.start(), &device).await?;
+        first.pair(floor_ms, ms);
+        drop(subject);
+        let (floor_ms, floor) = timed(|| Server::floor(0), &device).await?;
+        let (ms, subject) = timed(|| home.start(), &device).await?;
+        again.pair(floor_ms, ms);
+        tokio::time::sleep(SETTLED).await;
+        let (floor, subject) = (floor.memory()?, subject.memory()?);
+        resident.pair(floor.resident / 1e6, subject.resident / 1e6);
+        peak.pair(floor.peak / 1e6, subject.peak / 1e6);
+    }
+    let mut size = Row::new("binary", Unit::Megabytes).target(Bar::AtMost(20.0));
+    let bytes = std::fs::metadata(&bench.bin)
+        .doing("looking at the binary")?
+        .len();
+    #[expect(clippy::cast_precision_loss, reason = "a file's size")]
+    size.subject.push(bytes as f64 / 1e6);
+    Ok(vec![first, again, resident, peak, size])
+}
+
+async fn timed(
+    start: impl FnOnce() -> Result<Server, BenchError>,
+    device: &crate::peer::Device,
+) -> Result<(f64, Server), BenchError> {
+    let began = Instant::now();
+    let mut server = start()?;
+    let wire = first_hello(&mut server, device).await?;
+    let ms = began.elapsed().as_secs_f64() * 1e3;
+    wire.close().await;
+    Ok((ms, server))
+}

@@ -8,6 +8,7 @@
 
 pub mod authz;
 pub mod cron;
+pub mod delivery;
 pub mod lockout;
 pub mod origin;
 pub mod pairing;

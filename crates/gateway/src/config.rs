@@ -5,6 +5,7 @@
 //! types and impossible combinations under `gateway` refuse to start, with the path and what is
 //! expected there: a security setting is never guessed.
 
+mod cron;
 mod look;
 
 use std::{
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
+pub(crate) use cron::Cron;
 use look::Look;
 
 /// What stands in for a secret wherever configuration is shown.
@@ -132,13 +134,6 @@ pub(crate) struct Config {
     pub snapshot: Snapshot,
 }
 
-/// `cron`.
-#[derive(Clone, Debug)]
-pub(crate) struct Cron {
-    pub enabled: bool,
-    pub max_concurrent_runs: usize,
-}
-
 /// One entry of `agents.list`.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentEntry {
@@ -247,7 +242,6 @@ impl Config {
         let auth_section = look.inner(&gateway, "gateway", "auth");
         look.unknown("gateway.auth", &auth_section, AUTH);
         let ui = look.inner(&gateway, "gateway", "controlUi");
-        let cron = look.section(root, "cron");
 
         let port = look
             .integer(&gateway, "gateway.port", "port", 0, 65_535)
@@ -311,21 +305,7 @@ impl Config {
                 false
             }
         };
-        let cron = Cron {
-            enabled: look
-                .boolean(&cron, "cron.enabled", "enabled")
-                .unwrap_or(true),
-            max_concurrent_runs: look
-                .integer(
-                    &cron,
-                    "cron.maxConcurrentRuns",
-                    "maxConcurrentRuns",
-                    1,
-                    1_024,
-                )
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(4),
-        };
+        let cron = Cron::read(&mut look, root);
         let agents = agents(root);
         let models = models(root);
 

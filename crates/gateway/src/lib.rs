@@ -17,6 +17,8 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod outbound;
+mod outbox;
 mod pairing;
 mod presence;
 mod scheduler;

@@ -29,6 +29,8 @@ use crate::{
     health::Health,
     hub::Hub,
     listen, logs, methods,
+    outbound::Outbound,
+    outbox::Outbox,
     pairing::Pairings,
     presence::{Presence, SelfEntry},
     scheduler,
@@ -192,7 +194,10 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
         .and_then(|listener| listener.local_addr().ok())
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
-    let (gateway, scheduler) = open(state, config, started)?;
+    let (gateway, scheduler, outbox) = open(state, config, started)?;
+    gateway
+        .tasks
+        .spawn(outbox.run(gateway.stopping.child_token()));
     let scheduling = gateway
         .tasks
         .spawn(scheduler.run(gateway.stopping.child_token()));
@@ -231,7 +236,7 @@ fn open(
     state: StateDir,
     config: Config,
     started: Instant,
-) -> Result<(Arc<Gateway>, scheduler::Scheduler), StartError> {
+) -> Result<(Arc<Gateway>, scheduler::Scheduler, Outbox), StartError> {
     // At a first start both wait for the disk; side by side they wait once.
     let (keys, store) = std::thread::scope(|scope| {
         let keys = scope.spawn(|| Keys::open(&state));
@@ -250,6 +255,12 @@ fn open(
     let main_session_key = format!("agent:{}:main", health.default_agent());
     let boot_id = uuid::Uuid::new_v4().to_string();
     let told = Arc::clone(&health);
+    let outbox = Outbox::new(
+        &store,
+        &hub,
+        Outbound::new(config.cron.dial.clone()),
+        config.cron.webhook_token.clone(),
+    );
     let (scheduler, handle) = scheduler::open(
         &store,
         &hub,
@@ -257,6 +268,7 @@ fn open(
         &boot_id,
         &main_session_key,
         Arc::new(move || told.status_changed()),
+        outbox.waker(),
     )?;
     let readiness = Arc::new(Readiness {
         started,
@@ -285,7 +297,7 @@ fn open(
         boot_id,
         main_session_key,
     });
-    Ok((gateway, scheduler))
+    Ok((gateway, scheduler, outbox))
 }
 
 /// `hello-ok.features`: exactly what is served.

@@ -12,10 +12,14 @@
 //!   nothing fires and nothing is passed over; runs by hand still work.
 
 mod batch;
+mod command;
 mod handle;
+mod notice;
 mod run;
 
-pub(crate) use handle::{SchedulerError, SchedulerHandle};
+pub(crate) use batch::delivered;
+pub(crate) use handle::{Declared, SchedulerError, SchedulerHandle};
+pub(crate) use notice::{Defaults, NO_CHANNEL, Route, routes};
 
 use std::{
     collections::HashMap,
@@ -37,15 +41,15 @@ use clawgate_core::{
 use clawgate_protocol::{cron::CronEvent, event::Event, frame::to_json};
 use clawgate_store::{CronJob, Ending, KeepJob, Store, StoreError};
 use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, JoinError, JoinSet},
+    sync::{Notify, mpsc},
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
     batch::{After, Batch, Step, Written},
-    handle::{Answer, Change, SchedulerCommand},
-    run::{Queued, RunEnd},
+    handle::{Answer, Change, Declaration, SchedulerCommand},
+    run::{Queued, RunEnd, Stopped, Task},
 };
 use crate::{clock::now_ms, config, hub::Hub};
 
@@ -55,6 +59,8 @@ const INBOX_MAX: usize = 1_024;
 const COMMANDS_EACH_MAX: usize = 64;
 /// The planner is asked at least this often, so that a jump of the clock is noticed.
 const LOOK_EVERY_MS: i64 = 60_000;
+/// How long runs may take to end when the gateway stops.
+const WIND_DOWN: Duration = Duration::from_millis(1_500);
 /// Pause between attempts to read the store anew after a failed write.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
@@ -68,6 +74,8 @@ pub(crate) struct Scheduler {
     boot_id: Arc<str>,
     main_session_key: Arc<str>,
     status_changed: Arc<dyn Fn() + Send + Sync>,
+    defaults: Arc<Defaults>,
+    outbox: Arc<Notify>,
     inbox: mpsc::Receiver<SchedulerCommand>,
     jobs: Arc<AtomicUsize>,
     runs: JoinSet<RunEnd>,
@@ -81,10 +89,11 @@ pub(crate) struct Scheduler {
 /// A run that goes on.
 struct Live {
     run_seq: RunSeq,
-    abort: AbortHandle,
+    run_id: RunId,
+    job_id: JobId,
+    stop: CancellationToken,
     /// Why it was told to stop.
-    stopped: Option<&'static str>,
-    delivery_requested: bool,
+    stopped: Option<Stopped>,
 }
 
 impl fmt::Debug for Scheduler {
@@ -104,13 +113,21 @@ pub(crate) fn open(
     boot_id: &str,
     main_session_key: &str,
     status_changed: Arc<dyn Fn() + Send + Sync>,
+    outbox: Arc<Notify>,
 ) -> Result<(Scheduler, SchedulerHandle), StoreError> {
     let planner_config = PlannerConfig {
         max_concurrent_runs: config.max_concurrent_runs,
+        ladder: config.ladder.clone(),
         ..PlannerConfig::default()
     };
     let loading = planner_config.clone();
     let (planner, unfinished) = store.read_blocking(move |db| load(db, loading))?;
+    if !unfinished.is_empty() {
+        // Their process is gone; what it started may not be.
+        let left = store.read_blocking(|db| db.unfinished_run_ids())?;
+        let left: Vec<String> = left.into_iter().map(RunId::into_string).collect();
+        command::end_leftovers(&left);
+    }
     let jobs = Arc::new(AtomicUsize::new(planner.jobs().count()));
     let (sender, inbox) = mpsc::channel(INBOX_MAX);
     let scheduler = Scheduler {
@@ -122,6 +139,8 @@ pub(crate) fn open(
         boot_id: Arc::from(boot_id),
         main_session_key: Arc::from(main_session_key),
         status_changed,
+        defaults: Arc::new(config.notices.clone()),
+        outbox,
         inbox,
         jobs: Arc::clone(&jobs),
         runs: JoinSet::new(),
@@ -190,6 +209,40 @@ impl Scheduler {
         self.inbox.close();
         while let Ok(command) = self.inbox.try_recv() {
             command.fail(SchedulerError::Stopped);
+        }
+        self.wind_down().await;
+    }
+
+    /// Tells every run to stop, and records those that do in time. The next start records the
+    /// others.
+    async fn wind_down(&mut self) {
+        for live in self.live.values_mut() {
+            live.stopped.get_or_insert(Stopped::Shutdown);
+            live.stop.cancel();
+        }
+        let mut batch = Batch::default();
+        let ending = async {
+            while let Some(end) = self.runs.join_next_with_id().await {
+                let Some((run_seq, end)) = self.ended(end) else {
+                    continue;
+                };
+                // A time at which nothing is due: what is, is for the next start.
+                let now = self
+                    .planner
+                    .next_wake()
+                    .map_or(now_ms(), |wake| now_ms().min(wake - 1));
+                let decisions = self.planner.finished(run_seq, end.outcome, now);
+                let settled = decisions
+                    .into_iter()
+                    .filter(|d| !matches!(d, Decision::Claim(_)));
+                self.execute(settled.collect(), Some((run_seq, end)), &mut batch);
+            }
+        };
+        if tokio::time::timeout(WIND_DOWN, ending).await.is_err() {
+            tracing::warn!("some runs did not stop in time; the next start records them");
+        }
+        if self.stale.is_none() {
+            self.commit(batch).await;
         }
         self.runs.shutdown().await;
     }
@@ -262,12 +315,28 @@ impl Scheduler {
                 self.commit(std::mem::take(batch)).await;
                 self.update(&id, change, answer, batch).await;
             }
+            SchedulerCommand::Declare {
+                key,
+                change,
+                answer,
+            } => {
+                self.commit(std::mem::take(batch)).await;
+                self.declare(key, change, answer, batch).await;
+            }
             SchedulerCommand::Remove { id, answer } => self.remove(id, answer, batch),
+            SchedulerCommand::Cancel { id, run_id, answer } => {
+                self.cancel(&id, run_id.as_ref(), answer, batch);
+            }
             SchedulerCommand::Run { id, mode, answer } => self.run_now(&id, mode, answer, batch),
         }
     }
 
-    fn add(&mut self, mut job: KeepJob, answer: Answer<CronJob>, batch: &mut Batch) {
+    fn add(&mut self, job: KeepJob, answer: Answer<CronJob>, batch: &mut Batch) {
+        let kept = self.insert(job, batch);
+        batch.answer(answer, kept);
+    }
+
+    fn insert(&mut self, mut job: KeepJob, batch: &mut Batch) -> CronJob {
         let edit = self.planner.insert(job.plan.clone(), now_ms());
         self.execute(edit.decisions, None, batch);
         if let Some(state) = edit.state {
@@ -281,9 +350,10 @@ impl Scheduler {
             disabled_at_ms: None,
             running_at_ms: None,
             last_run: None,
+            alerted_at_ms: None,
         };
         batch.step(Step::Keep { job, added: true });
-        batch.answer(answer, kept);
+        kept
     }
 
     async fn update(
@@ -305,19 +375,28 @@ impl Scheduler {
         let now = now_ms();
         let changed = found.and_then(|job| {
             let keep = change(&job, now).map_err(|no| SchedulerError::Refused(Box::new(no)))?;
-            let edit = self
-                .planner
-                .update(keep.plan.clone(), now)
-                .ok_or(SchedulerError::Unknown)?;
-            Ok((job, keep, edit))
+            self.replace(job, keep, now, batch)
         });
-        let (job, mut keep, edit) = match changed {
-            Ok(changed) => changed,
+        match changed {
+            Ok(kept) => batch.answer(answer, kept),
             Err(error) => {
                 let _ = answer.send(Err(error));
-                return;
             }
-        };
+        }
+    }
+
+    /// Puts a changed job in the place of what it was.
+    fn replace(
+        &mut self,
+        job: CronJob,
+        mut keep: KeepJob,
+        now: i64,
+        batch: &mut Batch,
+    ) -> Result<CronJob, SchedulerError> {
+        let edit = self
+            .planner
+            .update(keep.plan.clone(), now)
+            .ok_or(SchedulerError::Unknown)?;
         self.execute(edit.decisions, None, batch);
         if let Some(state) = edit.state {
             keep.plan.state = state;
@@ -332,9 +411,82 @@ impl Scheduler {
             job: keep,
             added: false,
         });
-        batch.answer(answer, kept);
         if let Some(run_seq) = edit.abort {
-            batch.after(After::Stop(run_seq, "disabled"));
+            batch.after(After::Stop(run_seq, Stopped::Disabled));
+        }
+        Ok(kept)
+    }
+
+    async fn declare(
+        &mut self,
+        key: String,
+        change: Declaration,
+        answer: Answer<Declared>,
+        batch: &mut Batch,
+    ) {
+        let found = match &self.stale {
+            Some(error) => Err(Arc::clone(error)),
+            None => {
+                let found = self.store.read(move |db| db.declared_cron_job(&key)).await;
+                found.map_err(Arc::new)
+            }
+        };
+        let now = now_ms();
+        let declared = found.map_err(SchedulerError::Store).and_then(|job| {
+            let keep =
+                change(job.as_ref(), now).map_err(|no| SchedulerError::Refused(Box::new(no)))?;
+            match (job, keep) {
+                (Some(job), None) => Ok(Declared {
+                    created: false,
+                    updated: false,
+                    job,
+                }),
+                (Some(job), Some(keep)) => Ok(Declared {
+                    created: false,
+                    updated: true,
+                    job: self.replace(job, keep, now, batch)?,
+                }),
+                (None, Some(keep)) => Ok(Declared {
+                    created: true,
+                    updated: false,
+                    job: self.insert(keep, batch),
+                }),
+                (None, None) => Err(SchedulerError::Unknown),
+            }
+        });
+        match declared {
+            Ok(declared) => batch.answer(answer, declared),
+            Err(error) => {
+                let _ = answer.send(Err(error));
+            }
+        }
+    }
+
+    fn cancel(
+        &mut self,
+        id: &JobId,
+        run_id: Option<&RunId>,
+        answer: Answer<Option<RunId>>,
+        batch: &mut Batch,
+    ) {
+        let under_way = self
+            .live
+            .values()
+            .find(|live| live.job_id == *id)
+            .map(|live| live.run_id.clone());
+        if run_id.is_some() && under_way.as_ref() != run_id {
+            batch.answer(answer, None);
+            return;
+        }
+        let Some(edit) = self.planner.cancel(id, now_ms()) else {
+            let _ = answer.send(Err(SchedulerError::Unknown));
+            return;
+        };
+        self.execute(edit.decisions, None, batch);
+        let ended = under_way.filter(|_| edit.abort.is_some());
+        batch.answer(answer, ended);
+        if let Some(run_seq) = edit.abort {
+            batch.after(After::Stop(run_seq, Stopped::Cancelled));
         }
     }
 
@@ -347,7 +499,7 @@ impl Scheduler {
         batch.step(Step::Remove(id));
         batch.answer(answer, true);
         if let Some(run_seq) = edit.abort {
-            batch.after(After::Stop(run_seq, "removed"));
+            batch.after(After::Stop(run_seq, Stopped::Removed));
         }
     }
 
@@ -376,28 +528,42 @@ impl Scheduler {
 
     /// A run's task is over.
     fn close(&mut self, end: Result<(tokio::task::Id, RunEnd), JoinError>, batch: &mut Batch) {
+        let Some((run_seq, end)) = self.ended(end) else {
+            return;
+        };
+        let now = self.planner_now();
+        let decisions = self.planner.finished(run_seq, end.outcome, now);
+        self.execute(decisions, Some((run_seq, end)), batch);
+    }
+
+    /// Which run ended, and how.
+    fn ended(
+        &mut self,
+        end: Result<(tokio::task::Id, RunEnd), JoinError>,
+    ) -> Option<(RunSeq, RunEnd)> {
         let (task, end) = match end {
             Ok((task, end)) => (task, Ok(end)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some(live) = self.live.remove(&task) else {
-            return;
-        };
+        let live = self.live.remove(&task)?;
         let end = match (live.stopped, end) {
-            (Some(reason), _) => RunEnd::stopped(reason, live.delivery_requested),
-            (None, Ok(end)) => end,
-            (None, Err(error)) => {
-                tracing::error!(run = live.run_seq.0, %error, "a run panicked");
+            // What was done before the word reached it stays done.
+            (Some(reason), Ok(end)) if end.outcome == Outcome::Cancelled => {
+                let said = end.ending.summary;
+                let mut end = RunEnd::stopped(reason);
+                end.ending.summary = said;
+                end
+            }
+            (_, Ok(end)) => end,
+            (_, Err(error)) => {
+                tracing::error!(run = %live.run_id, %error, "a run panicked");
                 RunEnd::failed(
                     ErrorClass::Unknown,
                     "the run ended by a fault in clawgate; its log has the details",
-                    live.delivery_requested,
                 )
             }
         };
-        let now = self.planner_now();
-        let decisions = self.planner.finished(live.run_seq, end.outcome, now);
-        self.execute(decisions, Some((live.run_seq, end)), batch);
+        Some((live.run_seq, end))
     }
 
     /// Turns decisions into steps; `end` belongs to the settlement of its run.
@@ -441,12 +607,12 @@ impl Scheduler {
         let written = if steps.is_empty() {
             Ok(Vec::new())
         } else {
-            let boot_id = Arc::clone(&self.boot_id);
+            let (boot_id, defaults) = (Arc::clone(&self.boot_id), Arc::clone(&self.defaults));
             self.store
                 .write("keeping cron's decisions", move |tx| {
                     steps
                         .into_iter()
-                        .map(|step| step.write(tx, &boot_id))
+                        .map(|step| step.write(tx, &boot_id, &defaults))
                         .collect()
                 })
                 .await
@@ -464,12 +630,13 @@ impl Scheduler {
             }
         };
         let mut afters = afters.into_iter().peekable();
-        let mut queued = false;
+        let (mut queued, mut posted) = (false, false);
         for (number, written) in written.into_iter().enumerate() {
             while let Some((_, after)) = afters.next_if(|(steps, _)| *steps <= number) {
                 self.follow(after);
             }
             queued |= written.has_queued();
+            posted |= written.has_posted();
             self.tell(written);
         }
         for (_, after) in afters {
@@ -478,6 +645,9 @@ impl Scheduler {
         if queued {
             (self.status_changed)();
         }
+        if posted {
+            self.outbox.notify_one();
+        }
     }
 
     fn follow(&mut self, after: After) {
@@ -485,8 +655,8 @@ impl Scheduler {
             After::Answer(answer) => answer(Ok(())),
             After::Stop(run_seq, reason) => {
                 if let Some(live) = self.live.values_mut().find(|live| live.run_seq == run_seq) {
-                    live.stopped = Some(reason);
-                    live.abort.abort();
+                    live.stopped.get_or_insert(reason);
+                    live.stop.cancel();
                 }
             }
         }
@@ -560,19 +730,22 @@ impl Scheduler {
     fn start(&mut self, fire: &Fire, run_id: &RunId, definition: &str) {
         tracing::info!(job = %fire.job_id, run = %run_id, "a run begins");
         let job = run::parse(definition);
-        let delivery_requested = job.as_ref().is_ok_and(run::asks_for_delivery);
-        let main_session_key = Arc::clone(&self.main_session_key);
-        let origin = format!("cron:{run_id}");
-        let abort = self
-            .runs
-            .spawn(async move { run::run(job, &main_session_key, origin) });
+        let stop = CancellationToken::new();
+        let task = Task {
+            run_id: run_id.to_string(),
+            slot_ms: fire.slot_ms,
+            main_session_key: Arc::clone(&self.main_session_key),
+            stop: stop.clone(),
+        };
+        let handle = self.runs.spawn(run::run(job, task));
         let live = Live {
             run_seq: fire.run_seq,
-            abort: abort.clone(),
+            run_id: run_id.clone(),
+            job_id: fire.job_id.clone(),
+            stop,
             stopped: None,
-            delivery_requested,
         };
-        self.live.insert(abort.id(), live);
+        self.live.insert(handle.id(), live);
     }
 
     fn publish(&self, event: &CronEvent) {
@@ -585,8 +758,7 @@ fn interrupted(outcome: Outcome) -> Ending {
     Ending {
         reason: (outcome == Outcome::Interrupted).then(|| "restart".to_owned()),
         error: Some("cron: job interrupted by gateway restart".to_owned()),
-        summary: None,
-        delivery_status: Some("unknown".to_owned()),
+        ..Ending::default()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Cron: the job as it travels, params, results and events. Facts of 2026.3.13 with the
 //! later version's additions where clawgate serves them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::shape::{COUNT, Field, NON_EMPTY, Shape, optional, required};
 
@@ -39,6 +41,39 @@ pub const SCHEDULE: Shape =
 /// Times and spans in milliseconds stay within what JavaScript's dates can say.
 const MS_MAX: i64 = 8_640_000_000_000_000;
 
+/// Seconds, also parts of one. (2026.3.13 takes whole ones only.)
+const SECONDS: Shape = Shape::Number { min: 0 };
+
+macro_rules! command {
+    ($argv:expr) => {
+        &[
+            required("kind", Shape::Const("command")),
+            $argv,
+            optional("cwd", NON_EMPTY),
+            optional("env", Shape::MapOf(&Shape::Text)),
+            optional("input", Shape::Text),
+            optional("timeoutSeconds", SECONDS),
+            optional("noOutputTimeoutSeconds", SECONDS),
+            optional(
+                "outputMaxBytes",
+                Shape::Int {
+                    min: 1,
+                    max: OUTPUT_MAX_BYTES,
+                },
+            ),
+        ]
+    };
+}
+/// Bytes of a command's output that may be kept while it runs.
+pub const OUTPUT_MAX_BYTES: i64 = 1_048_576;
+const ARGV: Shape = Shape::List {
+    of: &Shape::Text,
+    min: 1,
+    max: 1_024,
+};
+const COMMAND: &[Field] = command!(required("argv", ARGV));
+const COMMAND_PATCH: &[Field] = command!(optional("argv", ARGV));
+
 macro_rules! agent_turn {
     ($message:expr) => {
         &[
@@ -54,7 +89,7 @@ macro_rules! agent_turn {
                 },
             ),
             optional("thinking", Shape::Text),
-            optional("timeoutSeconds", COUNT),
+            optional("timeoutSeconds", SECONDS),
             optional("allowUnsafeExternalContent", Shape::Bool),
             optional("lightContext", Shape::Bool),
             optional("deliver", Shape::Bool),
@@ -140,44 +175,124 @@ const FAILURE_ALERT: Shape = Shape::AnyOf(&[
     ]),
 ]);
 const NULLABLE: Shape = Shape::AnyOf(&[NON_EMPTY, Shape::Null]);
-const SESSION_TARGET: Shape = Shape::OneOf(&["main", "isolated"]);
 const WAKE_MODE: Shape = Shape::OneOf(&["next-heartbeat", "now"]);
 
-/// Params of `cron.add`, after normalisation.
-pub const ADD: Shape = Shape::Object(&[
-    required("name", NON_EMPTY),
-    optional("agentId", NULLABLE),
-    optional("sessionKey", NULLABLE),
-    optional("description", Shape::Text),
-    optional("enabled", Shape::Bool),
-    optional("deleteAfterRun", Shape::Bool),
-    required("schedule", SCHEDULE),
-    required("sessionTarget", SESSION_TARGET),
-    optional("wakeMode", WAKE_MODE),
-    required("payload", PAYLOAD),
-    optional("delivery", DELIVERY),
-    optional("failureAlert", FAILURE_ALERT),
+/// What happens to slots that passed unseen: `{mode, max?, maxAgeMs?}`.
+const CATCH_UP: Shape = Shape::Object(&[
+    required("mode", Shape::OneOf(&["none", "latest", "all"])),
+    optional("max", Shape::Int { min: 1, max: 1_000 }),
+    optional(
+        "maxAgeMs",
+        Shape::Int {
+            min: 0,
+            max: MS_MAX,
+        },
+    ),
 ]);
-const PATCH: Shape = Shape::Object(&[
-    optional("name", NON_EMPTY),
-    optional("agentId", NULLABLE),
-    optional("sessionKey", NULLABLE),
-    optional("description", Shape::Text),
-    optional("enabled", Shape::Bool),
-    optional("deleteAfterRun", Shape::Bool),
-    optional("schedule", SCHEDULE),
-    optional("sessionTarget", SESSION_TARGET),
-    optional("wakeMode", WAKE_MODE),
-    optional("payload", PAYLOAD_PATCH),
-    optional("delivery", DELIVERY_PATCH),
-    optional("failureAlert", FAILURE_ALERT),
-    optional("state", Shape::MapOf(&Shape::Any)),
+/// What happens to a slot that is due during a run of the same job.
+const OVERLAP: Shape = Shape::OneOf(&["skip", "queue"]);
+/// Failures in a row that disable a recurring job, or false for never.
+const DISABLE_AFTER: Shape = Shape::AnyOf(&[
+    Shape::Int {
+        min: 1,
+        max: 1_000_000,
+    },
+    Shape::False,
 ]);
-/// Params of `cron.update`, after normalisation.
-pub const UPDATE: Shape = Shape::AnyOf(&[
-    Shape::Object(&[required("id", NON_EMPTY), required("patch", PATCH)]),
-    Shape::Object(&[required("jobId", NON_EMPTY), required("patch", PATCH)]),
-]);
+
+macro_rules! job_fields {
+    ($payload:expr) => {
+        &[
+            required("name", NON_EMPTY),
+            optional("agentId", NULLABLE),
+            optional("sessionKey", NULLABLE),
+            optional("description", Shape::Text),
+            optional("enabled", Shape::Bool),
+            optional("deleteAfterRun", Shape::Bool),
+            required("schedule", SCHEDULE),
+            required("sessionTarget", NON_EMPTY),
+            optional("wakeMode", WAKE_MODE),
+            required("payload", $payload),
+            optional("delivery", DELIVERY),
+            optional("failureAlert", FAILURE_ALERT),
+            optional("displayName", NON_EMPTY),
+            optional("declarationKey", Shape::Str { min: 1, max: 256 }),
+            optional("catchUp", CATCH_UP),
+            optional("overlap", OVERLAP),
+            optional("disableAfter", DISABLE_AFTER),
+        ]
+    };
+}
+macro_rules! patch_fields {
+    ($payload:expr) => {
+        Shape::Object(&[
+            optional("name", NON_EMPTY),
+            optional("agentId", NULLABLE),
+            optional("sessionKey", NULLABLE),
+            optional("description", Shape::Text),
+            optional("enabled", Shape::Bool),
+            optional("deleteAfterRun", Shape::Bool),
+            optional("schedule", SCHEDULE),
+            optional("sessionTarget", NON_EMPTY),
+            optional("wakeMode", WAKE_MODE),
+            optional("payload", $payload),
+            optional("delivery", DELIVERY_PATCH),
+            optional("failureAlert", FAILURE_ALERT),
+            optional("displayName", NULLABLE),
+            optional("catchUp", CATCH_UP),
+            optional("overlap", OVERLAP),
+            optional("disableAfter", DISABLE_AFTER),
+            optional("state", Shape::MapOf(&Shape::Any)),
+        ])
+    };
+}
+macro_rules! update_shape {
+    ($patch:expr) => {
+        Shape::AnyOf(&[
+            Shape::Object(&[
+                required("id", NON_EMPTY),
+                required("patch", $patch),
+                optional("expectedConfigRevision", NON_EMPTY),
+            ]),
+            Shape::Object(&[
+                required("jobId", NON_EMPTY),
+                required("patch", $patch),
+                optional("expectedConfigRevision", NON_EMPTY),
+            ]),
+        ])
+    };
+}
+const ADD: Shape = Shape::Object(job_fields!(PAYLOAD));
+const ADD_COMMAND: Shape = Shape::Object(job_fields!(Shape::Object(COMMAND)));
+const PATCH: Shape = patch_fields!(PAYLOAD_PATCH);
+const PATCH_COMMAND: Shape = patch_fields!(Shape::Object(COMMAND_PATCH));
+const UPDATE: Shape = update_shape!(PATCH);
+const UPDATE_COMMAND: Shape = update_shape!(PATCH_COMMAND);
+
+fn is_command(job: Option<&Value>) -> bool {
+    job.and_then(|job| job.get("payload")?.get("kind"))
+        .is_some_and(|kind| kind == "command")
+}
+
+/// The shape of the params of `cron.add`, after normalisation. A command has one of its own, so
+/// that what is said about the original's payloads stays as it is there.
+pub fn add_shape(params: &Value) -> &'static Shape {
+    if is_command(Some(params)) {
+        &ADD_COMMAND
+    } else {
+        &ADD
+    }
+}
+
+/// The shape of the params of `cron.update`, after normalisation.
+pub fn update_shape(params: &Value) -> &'static Shape {
+    if is_command(params.get("patch")) {
+        &UPDATE_COMMAND
+    } else {
+        &UPDATE
+    }
+}
+
 /// `{id}` or `{jobId}`.
 pub const ID_OR_JOB_ID: Shape = Shape::AnyOf(&[
     Shape::Object(&[required("id", NON_EMPTY)]),
@@ -188,6 +303,11 @@ const MODE: Shape = Shape::OneOf(&["due", "force"]);
 pub const RUN: Shape = Shape::AnyOf(&[
     Shape::Object(&[required("id", NON_EMPTY), optional("mode", MODE)]),
     Shape::Object(&[required("jobId", NON_EMPTY), optional("mode", MODE)]),
+]);
+/// Params of `cron.cancel`.
+pub const CANCEL: Shape = Shape::AnyOf(&[
+    Shape::Object(&[required("id", NON_EMPTY), optional("runId", NON_EMPTY)]),
+    Shape::Object(&[required("jobId", NON_EMPTY), optional("runId", NON_EMPTY)]),
 ]);
 /// Params of `cron.list`.
 pub const LIST: &[Field] = &[
@@ -263,7 +383,7 @@ pub struct Job {
     pub updated_at_ms: i64,
     /// When.
     pub schedule: Schedule,
-    /// `main` or `isolated`.
+    /// `main`, `isolated` or `session:<key>`.
     pub session_target: String,
     /// `now` or `next-heartbeat`.
     pub wake_mode: String,
@@ -275,9 +395,44 @@ pub struct Job {
     /// When failures are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_alert: Option<Value>,
+    /// Name for people, beside the one for scripts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Under which key it is declared: adding the same key again changes this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declaration_key: Option<String>,
+    /// What happens to slots that passed unseen, when not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
+    /// `skip` or `queue`, when not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<String>,
+    /// Failures in a row that disable it, or false, when not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_after: Option<Value>,
+    /// `sha256:…` of everything that an operator set; changes with it and with nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_revision: Option<String>,
     /// What happened.
     #[serde(default)]
     pub state: JobState,
+    /// Members that came with an import and mean nothing here. They are kept as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Value>,
+}
+
+/// What happens to slots that passed unseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CatchUp {
+    /// `none`, `latest` or `all`.
+    pub mode: String,
+    /// Runs at most with `all`; 10 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Slots older than this are missed, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_ms: Option<i64>,
 }
 
 /// When a job runs.
@@ -337,13 +492,37 @@ pub enum Payload {
         thinking: Option<String>,
         /// 0 for none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        timeout_seconds: Option<u64>,
+        timeout_seconds: Option<Number>,
         /// Original's switch, kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         allow_unsafe_external_content: Option<bool>,
         /// No workspace files in the prompt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         light_context: Option<bool>,
+    },
+    /// Runs a program on the gateway's machine.
+    #[serde(rename_all = "camelCase")]
+    Command {
+        /// Program and arguments; no shell in between.
+        argv: Vec<String>,
+        /// Working directory; the user's home when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cwd: Option<String>,
+        /// Variables beside the few that are passed on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        env: Option<BTreeMap<String, String>>,
+        /// Its standard input.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<String>,
+        /// 0 for none, 600 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<Number>,
+        /// Ends it when it is silent for so long; none when absent or 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        no_output_timeout_seconds: Option<Number>,
+        /// Bytes of output that are looked at; 65,536 when absent. More is read and dropped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output_max_bytes: Option<u64>,
     },
 }
 
@@ -378,9 +557,18 @@ pub struct JobState {
     /// Failures in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consecutive_errors: Option<u32>,
+    /// Whether the last result reached its target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delivered: Option<bool>,
     /// Delivery of the last run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery_status: Option<String>,
+    /// Why it was not delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delivery_error: Option<String>,
+    /// When a failure alert was sent last, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure_alert_at_ms: Option<i64>,
     /// Why the job was disabled without being asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_disabled: Option<Value>,
@@ -434,8 +622,20 @@ pub struct RunEntry {
     /// Next due slot after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_run_at_ms: Option<i64>,
+    /// Whether the result reached its target; absent while that is open or nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<bool>,
     /// Outcome of the delivery, apart from the run's.
     pub delivery_status: String,
+    /// Why it was not delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_error: Option<String>,
+    /// What the target answered, when it took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_receipt: Option<String>,
+    /// Class of the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_reason: Option<String>,
     /// Id of the run, the one that `cron.run` returned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
@@ -459,7 +659,8 @@ pub struct RunEntry {
 pub struct CronEvent {
     /// Which job.
     pub job_id: String,
-    /// `added`, `updated`, `removed`, `started` or `finished`.
+    /// `added`, `updated`, `removed`, `started`, `finished`, or `delivery` when the outcome of a
+    /// delivery is known.
     pub action: String,
     /// `ok`, `error` or `skipped`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -470,9 +671,15 @@ pub struct CronEvent {
     /// What it said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Whether the result reached its target; absent while that is open or nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<bool>,
     /// Outcome of the delivery, apart from the run's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_status: Option<String>,
+    /// Why it was not delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_error: Option<String>,
     /// Start, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_at_ms: Option<i64>,
@@ -564,7 +771,32 @@ pub struct RunParams {
     pub mode: Option<String>,
 }
 
-/// Params of `cron.remove`.
+/// Params of `cron.cancel`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CancelParams {
+    /// The job.
+    #[serde(alias = "jobId")]
+    pub id: String,
+    /// Only if this is the run under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+}
+
+/// Result of `cron.cancel`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cancelled {
+    /// Always true.
+    pub ok: bool,
+    /// Whether there was a run to end.
+    pub cancelled: bool,
+    /// Which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+}
+
+/// Params of `cron.remove` and `cron.get`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct IdParams {
     /// The job.

@@ -237,6 +237,8 @@ methods! {
     CronList = "cron.list", read / read, true, Some(Shape::Object(cron::LIST));
     /// The scheduler's state.
     CronStatus = "cron.status", read / read, true, NO_PARAMS;
+    /// One job.
+    CronGet = "cron.get", read / read, true, Some(cron::ID_OR_JOB_ID);
     /// Adds a job.
     CronAdd = "cron.add", admin / admin, true, None;
     /// Changes a job.
@@ -245,6 +247,8 @@ methods! {
     CronRemove = "cron.remove", admin / admin, true, Some(cron::ID_OR_JOB_ID);
     /// Runs a job now.
     CronRun = "cron.run", admin / admin, true, Some(cron::RUN);
+    /// clawgate's own: ends the run of a job that is under way.
+    CronCancel = "cron.cancel", admin / admin, true, Some(cron::CANCEL);
     /// A page of the run history.
     CronRuns = "cron.runs", read / read, true, Some(Shape::Object(cron::RUNS));
     /// The gateway's own device identity.

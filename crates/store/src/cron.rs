@@ -17,7 +17,7 @@ pub use job::{CronJob, JobFilter, JobSort, KeepJob, LastRun};
 pub use run::{CronRun, RunFilter};
 
 use clawgate_core::{
-    RunId,
+    JobId, RunId,
     cron::{
         DisableReason, ErrorClass, Fire, FireKind, JobState, Outcome, Reason, Record, RunSeq,
         Settle, Verdict,
@@ -48,6 +48,8 @@ pub struct Ending {
     pub summary: Option<String>,
     /// Outcome of the delivery, which is not the run's.
     pub delivery_status: Option<String>,
+    /// Why nothing is delivered.
+    pub delivery_error: Option<String>,
 }
 
 /// A closed run.
@@ -59,6 +61,17 @@ pub struct Settled {
     pub started_at_ms: i64,
     /// How long it took, queue time not counted.
     pub duration_ms: i64,
+}
+
+/// What a job says about who is to be told of a run's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledJob {
+    /// Its definition.
+    pub definition: String,
+    /// When its failures were told last.
+    pub alerted_at_ms: Option<i64>,
+    /// Whether they were told and are not over.
+    pub alert_open: bool,
 }
 
 /// The state columns, always written together. `:now` dates a disabling once.
@@ -250,7 +263,8 @@ impl Tx<'_> {
                 "UPDATE cron_runs SET status = :status, verdict = :verdict, reason = :reason,
                      error = :error, error_class = :class, summary = :summary,
                      ended_at_ms = :ended, duration_ms = max(:ended - started_at_ms, 0),
-                     next_run_at_ms = :next_run, delivery_status = :delivery
+                     next_run_at_ms = :next_run, delivery_status = :delivery,
+                     delivery_error = :delivery_error
                  WHERE run_seq = :run_seq AND status = 'running'
                  RETURNING run_id, started_at_ms, duration_ms",
             )
@@ -266,6 +280,7 @@ impl Tx<'_> {
                         ":ended": settle.ended_at_ms,
                         ":next_run": next_run_at_ms,
                         ":delivery": ending.delivery_status,
+                        ":delivery_error": ending.delivery_error,
                         ":run_seq": number(settle.run_seq),
                     },
                     |row| {
@@ -298,13 +313,14 @@ impl Tx<'_> {
                 params.push((":error", &ending.error));
                 params.push((":class", &class));
                 params.push((":delivery", &ending.delivery_status));
+                params.push((":delivery_error", &ending.delivery_error));
                 self.db
                     .prepare_cached(&format!(
                         "UPDATE cron_jobs SET {SET_STATE}, running_at_ms = NULL,
                              updated_at_ms = :now, last_run_at_ms = :started,
                              last_status = :status, last_duration_ms = :duration,
                              last_error = :error, last_error_class = :class,
-                             last_delivery = :delivery
+                             last_delivery = :delivery, last_delivery_error = :delivery_error
                          WHERE job_id = :job_id"
                     ))
                     .and_then(|mut s| s.execute(params.as_slice()))
@@ -314,6 +330,47 @@ impl Tx<'_> {
             None => {}
         }
         Ok(settled)
+    }
+
+    /// The job of a run that is about to be closed; none when it was removed before.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn settled_job(&self, job_id: &JobId) -> Result<Option<SettledJob>, StoreError> {
+        self.db
+            .prepare_cached(
+                "SELECT definition, alerted_at_ms, alert_open FROM cron_jobs WHERE job_id = ?1",
+            )
+            .and_then(|mut s| {
+                s.query_row([job_id.as_str()], |row| {
+                    Ok(SettledJob {
+                        definition: row.get(0)?,
+                        alerted_at_ms: row.get(1)?,
+                        alert_open: row.get(2)?,
+                    })
+                })
+                .optional()
+            })
+            .map_err(StoreError::doing("finding a run's job"))
+    }
+
+    /// Remembers that a job's failures were told, or that they are over.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn set_alert(
+        &self,
+        job_id: &str,
+        alerted_at_ms: Option<i64>,
+        open: bool,
+    ) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached(
+                "UPDATE cron_jobs SET alerted_at_ms = ?2, alert_open = ?3 WHERE job_id = ?1",
+            )
+            .and_then(|mut s| s.execute((job_id, alerted_at_ms, open)))
+            .map(drop)
+            .map_err(StoreError::doing("noting an alert"))
     }
 
     /// Keeps the newest [`HISTORY_MAX`] rows of a job: one statement, one row in the steady state.

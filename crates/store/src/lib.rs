@@ -14,14 +14,16 @@ mod db;
 mod device;
 mod error;
 mod migrate;
+mod outbox;
 mod setting;
 mod system_event;
 mod token;
 
 pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
-    RunFilter, Settled,
+    RunFilter, Settled, SettledJob,
 };
 pub use db::{Read, Store, Tx};
 pub use error::StoreError;
+pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
 pub use token::ApiToken;

@@ -8,6 +8,7 @@ use crate::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_init.sql"),
     include_str!("../migrations/0002_cron.sql"),
+    include_str!("../migrations/0003_delivery.sql"),
 ];
 
 /// Brings a database to the newest schema.

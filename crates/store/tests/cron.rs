@@ -86,6 +86,7 @@ fn named(plan: Job, name: &str, at_ms: i64) -> KeepJob {
         definition: format!(r#"{{"id":"{}"}}"#, plan.id),
         plan,
         name: name.to_owned(),
+        declaration_key: None,
         searchable: name.to_owned(),
         created_at_ms: at_ms,
         updated_at_ms: at_ms,

@@ -316,7 +316,12 @@ impl Look {
 
     /// A secret as text, or as `${NAME}` of the environment. An unset name refuses: falling back
     /// to anything else would be a guess about a lock.
-    fn secret(&mut self, map: &Map<String, Value>, path: &str, key: &str) -> Option<SecretString> {
+    pub(super) fn secret(
+        &mut self,
+        map: &Map<String, Value>,
+        path: &str,
+        key: &str,
+    ) -> Option<SecretString> {
         let text = self.text(map, path, key)?.trim().to_owned();
         if text.is_empty() {
             return None;

@@ -15,7 +15,10 @@ use clawgate_core::{
 };
 use clawgate_protocol::{
     ErrorShape,
-    cron::{ADD, IdParams, JobPage, ListParams, RunPage, RunParams, RunsParams, Status, UPDATE},
+    cron::{
+        CancelParams, Cancelled, IdParams, JobPage, ListParams, RunPage, RunParams, RunsParams,
+        Status, add_shape, update_shape,
+    },
 };
 use clawgate_store::{CronJob, JobFilter, JobSort, RunFilter};
 use serde_json::{Value, json};
@@ -99,27 +102,49 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     })
 }
 
+pub(crate) fn get(call: &Call<'_>) -> Answer {
+    let store = call.gateway.store.clone();
+    later(call.typed::<IdParams>(), move |params| async move {
+        let id = JobId::new(params.id);
+        let wanted = id.clone();
+        let found = store.read(move |db| db.cron_job(&wanted)).await;
+        match found.map_err(|error| error::store(&error))? {
+            Some(job) => Ok(Reply::json(&show::job(&job)?)),
+            None => Err(unknown(&id)),
+        }
+    })
+}
+
 pub(crate) fn add(call: &Call<'_>) -> Answer {
-    let keep = call.unchecked().and_then(|params| {
-        let params = input::added(params);
+    let params = call.unchecked().and_then(|params| {
+        let mut params = input::added(params);
         job::known_target(&params)?;
-        call.check(&params, &ADD)?;
-        let id = JobId::new(uuid::Uuid::new_v4().to_string());
-        job::new(
-            call.parse(params)?,
-            id,
-            call.gateway.default_agent(),
-            &job::host_zone(),
-            now_ms(),
-        )
+        call.check(&params, add_shape(&params))?;
+        job::settle_target(&mut params)?;
+        call.parse::<job::AddParams>(params)
     });
     let gateway = Arc::clone(call.gateway);
-    later(keep, move |keep| async move {
-        let id = keep.plan.id.clone();
-        let kept = gateway.scheduler.add(keep).await;
-        Ok(Reply::json(&show::job(
-            &kept.map_err(|error| failed(error, &id))?,
-        )?))
+    later(params, move |params| async move {
+        let id = JobId::new(uuid::Uuid::new_v4().to_string());
+        let house = job::House::of(&gateway);
+        let Some(key) = params.declaration_key.clone() else {
+            let keep = job::new(params, id.clone(), &house, now_ms())?;
+            let kept = gateway.scheduler.add(keep).await;
+            return Ok(Reply::json(&show::job(
+                &kept.map_err(|error| failed(error, &id))?,
+            )?));
+        };
+        let new_id = id.clone();
+        let change = Box::new(move |found: Option<&CronJob>, now: i64| {
+            job::declared(params, found, new_id, &house, now)
+        });
+        let declared = gateway.scheduler.declare(key, change).await;
+        let declared = declared.map_err(|error| failed(error, &id))?;
+        Ok(Reply::json(&json!({
+            "created": declared.created,
+            "updated": declared.updated,
+            "job": show::job(&declared.job)?,
+        })))
     })
 }
 
@@ -128,22 +153,41 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
         let mut params = input::updated(params);
         let patch = params.get("patch").unwrap_or(&Value::Null);
         job::known_target(patch)?;
-        call.check(&params, &UPDATE)?;
-        let patch = params.get_mut("patch").map(Value::take).unwrap_or_default();
+        call.check(&params, update_shape(&params))?;
+        let mut patch = params.get_mut("patch").map(Value::take).unwrap_or_default();
+        job::settle_target(&mut patch)?;
+        let expected = params
+            .get("expectedConfigRevision")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         let params: IdParams = call.parse(params)?;
-        Ok((JobId::new(params.id), patch))
+        Ok((JobId::new(params.id), patch, expected))
     });
     let gateway = Arc::clone(call.gateway);
-    later(params, move |(id, patch)| async move {
-        let default_agent = gateway.default_agent().to_owned();
-        let host = job::host_zone();
+    later(params, move |(id, patch, expected)| async move {
+        let house = job::House::of(&gateway);
         let change = Box::new(move |job: &CronJob, now: i64| {
-            job::patched(job, patch, &default_agent, &host, now)
+            job::patched(job, patch, expected.as_deref(), &house, now)
         });
         let kept = gateway.scheduler.update(id.clone(), change).await;
         Ok(Reply::json(&show::job(
             &kept.map_err(|error| failed(error, &id))?,
         )?))
+    })
+}
+
+pub(crate) fn cancel(call: &Call<'_>) -> Answer {
+    let gateway = Arc::clone(call.gateway);
+    later(call.typed::<CancelParams>(), move |params| async move {
+        let id = JobId::new(params.id);
+        let run_id = params.run_id.map(RunId::new);
+        let ended = gateway.scheduler.cancel(id.clone(), run_id).await;
+        let ended = ended.map_err(|error| failed(error, &id))?;
+        Ok(Reply::json(&Cancelled {
+            ok: true,
+            cancelled: ended.is_some(),
+            run_id: ended.map(RunId::into_string),
+        }))
     })
 }
 

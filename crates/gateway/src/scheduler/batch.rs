@@ -10,7 +10,11 @@ use clawgate_core::{
 use clawgate_protocol::cron::CronEvent;
 use clawgate_store::{Ending, KeepJob, Settled, StoreError, Tx};
 
-use super::{Answer, Queued, SchedulerError};
+use super::{
+    Answer, Queued, SchedulerError,
+    notice::{Defaults, Notices},
+    run::Stopped,
+};
 
 /// Steps of one transaction, and what comes after which number of them.
 #[derive(Default)]
@@ -44,6 +48,8 @@ pub(super) enum Written {
         ending: Ending,
         settled: Settled,
         queued: bool,
+        /// Something waits in the outbox.
+        posted: bool,
     },
     Kept {
         id: JobId,
@@ -56,7 +62,7 @@ pub(super) enum Written {
 /// What follows.
 pub(super) enum After {
     Answer(Box<dyn FnOnce(Result<(), SchedulerError>) + Send>),
-    Stop(RunSeq, &'static str),
+    Stop(RunSeq, Stopped),
 }
 
 impl Batch {
@@ -88,7 +94,12 @@ impl After {
 }
 
 impl Step {
-    pub(super) fn write(self, tx: &Tx<'_>, boot_id: &str) -> Result<Written, StoreError> {
+    pub(super) fn write(
+        self,
+        tx: &Tx<'_>,
+        boot_id: &str,
+        defaults: &Defaults,
+    ) -> Result<Written, StoreError> {
         Ok(match self {
             Self::Claim(fire, run_id) => {
                 let claimed = tx.claim_fire(&fire, &run_id, boot_id)?;
@@ -100,10 +111,13 @@ impl Step {
             }
             Self::Settle {
                 settle,
-                ending,
+                mut ending,
                 queued,
             } => {
+                let notices = Notices::read(tx, &settle.job_id, defaults)?;
+                notices.mark(&mut ending);
                 let settled = tx.settle_run(&settle, &ending)?;
+                let posted = notices.queue(tx, &settle, &ending, &settled)?;
                 if let Some(Queued {
                     session_key,
                     text,
@@ -117,6 +131,7 @@ impl Step {
                     ending,
                     settled,
                     queued: queued.is_some(),
+                    posted,
                 }
             }
             Self::Keep { job, added } => {
@@ -138,6 +153,10 @@ impl Step {
 impl Written {
     pub(super) fn has_queued(&self) -> bool {
         matches!(self, Self::Settled { queued: true, .. })
+    }
+
+    pub(super) fn has_posted(&self) -> bool {
+        matches!(self, Self::Settled { posted: true, .. })
     }
 }
 
@@ -175,12 +194,23 @@ pub(super) fn finished(settle: &Settle, ending: &Ending, settled: &Settled) -> C
         status: Some(status.to_owned()),
         error: ending.error.clone(),
         summary: ending.summary.clone(),
+        delivered: delivered(ending.delivery_status.as_deref()),
         delivery_status: ending.delivery_status.clone(),
+        delivery_error: ending.delivery_error.clone(),
         run_at_ms: Some(settled.started_at_ms),
         duration_ms: Some(settled.duration_ms),
         next_run_at_ms: settle.state.as_ref().and_then(|state| state.next_run_at_ms),
         run_id: Some(settled.run_id.to_string()),
         slot_ms: settle.slot_ms,
         verdict: Some(verdict.to_owned()),
+    }
+}
+
+/// Whether a result arrived, where that is known.
+pub(crate) fn delivered(status: Option<&str>) -> Option<bool> {
+    match status {
+        Some("delivered") => Some(true),
+        Some("not-delivered") => Some(false),
+        _ => None,
     }
 }

@@ -15,7 +15,18 @@ use tokio::sync::{mpsc, oneshot};
 
 /// What changes a job: from the job as it is to the job as it shall be, or the reason why not.
 pub(crate) type Change = Box<dyn FnOnce(&CronJob, i64) -> Result<KeepJob, ErrorShape> + Send>;
+/// The same for a job that may not be there yet; `None` = it is as it shall be.
+pub(crate) type Declaration =
+    Box<dyn FnOnce(Option<&CronJob>, i64) -> Result<Option<KeepJob>, ErrorShape> + Send>;
 pub(super) type Answer<T> = oneshot::Sender<Result<T, SchedulerError>>;
+
+/// What became of a declaration.
+#[derive(Clone, Debug)]
+pub(crate) struct Declared {
+    pub(crate) created: bool,
+    pub(crate) updated: bool,
+    pub(crate) job: CronJob,
+}
 
 /// What the scheduler can be asked.
 pub(crate) enum SchedulerCommand {
@@ -28,9 +39,21 @@ pub(crate) enum SchedulerCommand {
         change: Change,
         answer: Answer<CronJob>,
     },
+    /// Changes the job that is declared under a key, or adds it.
+    Declare {
+        key: String,
+        change: Declaration,
+        answer: Answer<Declared>,
+    },
     Remove {
         id: JobId,
         answer: Answer<bool>,
+    },
+    /// Ends the run under way, if it is this one.
+    Cancel {
+        id: JobId,
+        run_id: Option<RunId>,
+        answer: Answer<Option<RunId>>,
     },
     Run {
         id: JobId,
@@ -46,7 +69,13 @@ impl SchedulerCommand {
             Self::Add { answer, .. } | Self::Update { answer, .. } => {
                 let _ = answer.send(Err(error));
             }
+            Self::Declare { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
             Self::Remove { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+            Self::Cancel { answer, .. } => {
                 let _ = answer.send(Err(error));
             }
             Self::Run { answer, .. } => {
@@ -114,6 +143,31 @@ impl SchedulerHandle {
         change: Change,
     ) -> Result<CronJob, SchedulerError> {
         self.ask(|answer| SchedulerCommand::Update { id, change, answer })
+            .await
+    }
+
+    /// Changes the job that is declared under a key, or adds it.
+    pub(crate) async fn declare(
+        &self,
+        key: String,
+        change: Declaration,
+    ) -> Result<Declared, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Declare {
+            key,
+            change,
+            answer,
+        })
+        .await
+    }
+
+    /// Tells the run under way to stop, if it is `run_id` or that is open. Which one that was; none
+    /// when there is no such run.
+    pub(crate) async fn cancel(
+        &self,
+        id: JobId,
+        run_id: Option<RunId>,
+    ) -> Result<Option<RunId>, SchedulerError> {
+        self.ask(|answer| SchedulerCommand::Cancel { id, run_id, answer })
             .await
     }
 

@@ -26,6 +26,8 @@ pub struct CronJob {
     pub running_at_ms: Option<i64>,
     /// The last run that ended.
     pub last_run: Option<LastRun>,
+    /// When its failures were told last.
+    pub alerted_at_ms: Option<i64>,
 }
 
 /// The last run of a job that ended.
@@ -43,6 +45,8 @@ pub struct LastRun {
     pub error_class: Option<String>,
     /// Outcome of its delivery.
     pub delivery_status: Option<String>,
+    /// Why it was not delivered.
+    pub delivery_error: Option<String>,
 }
 
 /// A job to keep, new or changed.
@@ -56,6 +60,8 @@ pub struct KeepJob {
     pub name: String,
     /// What queries look into.
     pub searchable: String,
+    /// The key under which it is declared, if it is. Only of a new job; later it stands.
+    pub declaration_key: Option<String>,
     /// When it was added; of an existing job the first one stands.
     pub created_at_ms: i64,
     /// Now.
@@ -110,7 +116,8 @@ const PLAN: &str = "job_id, schedule_kind, at_ms, every_ms, anchor_ms, expr, tim
      enabled, disabled_why, disabled_what, disabled_count, next_slot_ms, next_run_at_ms,
      last_slot_ms, backoff_until_ms, consecutive_errors, retries";
 const REST: &str = "definition, created_at_ms, updated_at_ms, disabled_at_ms, running_at_ms,
-     last_run_at_ms, last_status, last_duration_ms, last_error, last_error_class, last_delivery";
+     last_run_at_ms, last_status, last_duration_ms, last_error, last_error_class, last_delivery,
+     last_delivery_error, alerted_at_ms";
 
 /// Which column of a row holds what no version writes.
 type Unreadable = &'static str;
@@ -193,6 +200,7 @@ fn job_from(row: &Row<'_>) -> rusqlite::Result<(CronJob, Option<Unreadable>)> {
             error: row.get(32)?,
             error_class: row.get(33)?,
             delivery_status: row.get(34)?,
+            delivery_error: row.get(35)?,
         }),
     };
     let job = CronJob {
@@ -203,6 +211,7 @@ fn job_from(row: &Row<'_>) -> rusqlite::Result<(CronJob, Option<Unreadable>)> {
         disabled_at_ms: row.get(27)?,
         running_at_ms: row.get(28)?,
         last_run,
+        alerted_at_ms: row.get(36)?,
     };
     Ok((job, unreadable))
 }
@@ -251,6 +260,21 @@ impl Read<'_> {
             ))
             .and_then(|mut s| s.query_row([id.as_str()], job_from).optional())
             .map_err(StoreError::doing("finding a cron job"))?
+            .map(|found| readable(found, |job| &job.plan.id))
+            .transpose()
+    }
+
+    /// The job that is declared under a key.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn declared_cron_job(&self, key: &str) -> Result<Option<CronJob>, StoreError> {
+        self.db
+            .prepare_cached(&format!(
+                "SELECT {PLAN}, {REST} FROM cron_jobs WHERE declaration_key = ?1"
+            ))
+            .and_then(|mut s| s.query_row([key], job_from).optional())
+            .map_err(StoreError::doing("finding a declared cron job"))?
             .map(|found| readable(found, |job| &job.plan.id))
             .transpose()
     }
@@ -380,7 +404,8 @@ impl Tx<'_> {
         let searchable = job.searchable.to_lowercase();
         let state = StateValues::of(&plan.state);
         let mut params = state.params(&id, &plan.state, &job.updated_at_ms);
-        let more: [(&'static str, &dyn ToSql); 18] = [
+        let more: [(&'static str, &dyn ToSql); 19] = [
+            (":declared", &job.declaration_key),
             (":definition", &job.definition),
             (":name", &job.name),
             (":name_key", &name_key),
@@ -408,12 +433,12 @@ impl Tx<'_> {
                      time_zone, stagger_ms, delete_after_run, catch_up, catch_up_max,
                      catch_up_age_ms, overlap, disable_after, enabled, disabled_why, disabled_what,
                      disabled_count, disabled_at_ms, next_slot_ms, next_run_at_ms, last_slot_ms,
-                     backoff_until_ms, consecutive_errors, retries)
+                     backoff_until_ms, consecutive_errors, retries, declaration_key)
                  VALUES (:job_id, :definition, :name, :name_key, :searchable, :created, :now, :kind,
                      :at, :every, :anchor, :expr, :zone, :stagger, :delete, :catch_up,
                      :catch_up_max, :catch_up_age, :overlap, :disable_after, :enabled, :why, :what,
                      :count, iif(:why IS NULL, NULL, :now), :next_slot, :next_run, :last_slot,
-                     :backoff, :errors, :retries)
+                     :backoff, :errors, :retries, :declared)
                  ON CONFLICT (job_id) DO UPDATE SET definition = :definition, name = :name,
                      name_key = :name_key, searchable = :searchable, updated_at_ms = :now,
                      schedule_kind = :kind, at_ms = :at, every_ms = :every, anchor_ms = :anchor,
@@ -466,6 +491,8 @@ mod tests {
     fn no_page_of_jobs_is_sorted() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("../../migrations/0002_cron.sql"))
+            .unwrap();
+        db.execute_batch(include_str!("../../migrations/0003_delivery.sql"))
             .unwrap();
         for sort in [JobSort::NextRun, JobSort::Updated, JobSort::Name] {
             for descending in [false, true] {

@@ -52,6 +52,10 @@ pub struct CronRun {
     pub next_run_at_ms: Option<i64>,
     /// Outcome of the delivery.
     pub delivery_status: Option<String>,
+    /// Why it was not delivered.
+    pub delivery_error: Option<String>,
+    /// What the target answered when it took the result.
+    pub delivery_receipt: Option<String>,
     /// The process that ran it.
     pub boot_id: String,
 }
@@ -119,7 +123,7 @@ impl RunFilter {
 
 const RUN: &str = "run_id, job_id, job_name, slot_ms, last_slot_ms, slots, kind, attempt, status,
      verdict, reason, error, error_class, summary, queued_at_ms, started_at_ms, ended_at_ms,
-     duration_ms, next_run_at_ms, delivery_status, boot_id";
+     duration_ms, next_run_at_ms, delivery_status, boot_id, delivery_error, delivery_receipt";
 
 fn run_from(row: &Row<'_>) -> rusqlite::Result<CronRun> {
     Ok(CronRun {
@@ -143,6 +147,8 @@ fn run_from(row: &Row<'_>) -> rusqlite::Result<CronRun> {
         duration_ms: row.get(17)?,
         next_run_at_ms: row.get(18)?,
         delivery_status: row.get(19)?,
+        delivery_error: row.get(21)?,
+        delivery_receipt: row.get(22)?,
         boot_id: row.get(20)?,
     })
 }
@@ -202,6 +208,22 @@ impl Read<'_> {
             });
         }
         Ok(unfinished)
+    }
+
+    /// The ids of the runs that nobody closed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn unfinished_run_ids(&self) -> Result<Vec<RunId>, StoreError> {
+        let doing = StoreError::doing("finding open runs");
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT run_id FROM cron_runs WHERE status = 'running'")
+            .map_err(&doing)?;
+        let rows = statement
+            .query_map([], |row| Ok(RunId::new(row.get::<_, String>(0)?)))
+            .map_err(&doing)?;
+        rows.collect::<Result<_, _>>().map_err(&doing)
     }
 
     /// How many rows of the history fit a filter.
@@ -276,6 +298,8 @@ mod tests {
     fn no_page_of_the_history_is_sorted() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("../../migrations/0002_cron.sql"))
+            .unwrap();
+        db.execute_batch(include_str!("../../migrations/0003_delivery.sql"))
             .unwrap();
         let one_job = RunFilter {
             job_id: Some(JobId::from("a")),

@@ -86,6 +86,20 @@ pub(super) fn job(job: &Job, now: i64) -> String {
                 rows.push(("time limit", format!("{seconds}s")));
             }
         }
+        Payload::Command {
+            argv,
+            cwd,
+            timeout_seconds,
+            ..
+        } => {
+            rows.push(("command", argv.join(" ")));
+            if let Some(cwd) = cwd {
+                rows.push(("directory", cwd.clone()));
+            }
+            if let Some(seconds) = timeout_seconds {
+                rows.push(("time limit", format!("{seconds}s")));
+            }
+        }
     }
     rows.push(("target", target(job)));
     if let Some(delivery) = &job.delivery {

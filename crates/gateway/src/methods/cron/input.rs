@@ -43,7 +43,7 @@ pub(super) fn added(params: Value) -> Value {
     if !job.contains_key("sessionTarget") {
         let target = match payload_kind.as_deref() {
             Some("systemEvent") => Some("main"),
-            Some("agentTurn") => Some("isolated"),
+            Some("agentTurn" | "command") => Some("isolated"),
             _ => None,
         };
         if let Some(target) = target {
@@ -52,13 +52,6 @@ pub(super) fn added(params: Value) -> Value {
     }
     if kind_of(&job, "schedule") == Some("at") {
         job.entry("deleteAfterRun").or_insert(Value::Bool(true));
-    }
-    let is_isolated = job
-        .get("sessionTarget")
-        .is_some_and(|target| target == "isolated");
-    if is_isolated && payload_kind.as_deref() == Some("agentTurn") {
-        job.entry("delivery")
-            .or_insert_with(|| serde_json::json!({"mode": "announce"}));
     }
     Value::Object(job)
 }
@@ -105,8 +98,11 @@ fn common(job: &mut Map<String, Value>) {
     }
     for key in ["agentId", "sessionTarget", "wakeMode"] {
         trim(job, key);
-        lower(job, key);
     }
+    lower(job, "agentId");
+    lower(job, "wakeMode");
+    // A session's key is kept as it is.
+    lower_known(job, "sessionTarget", &["main", "isolated", "current"]);
     trim(job, "sessionKey");
     for key in ["agentId", "sessionKey"] {
         drop_blank(job, key);
@@ -217,7 +213,7 @@ fn move_into_payload(job: &mut Map<String, Value>, key: &str) {
 
 fn normalise_payload(payload: &mut Map<String, Value>) {
     if let Some(Value::String(kind)) = payload.get("kind") {
-        let known = ["systemEvent", "agentTurn"]
+        let known = ["systemEvent", "agentTurn", "command"]
             .into_iter()
             .find(|known| known.eq_ignore_ascii_case(kind.trim()));
         if let Some(known) = known {
@@ -230,7 +226,9 @@ fn normalise_payload(payload: &mut Map<String, Value>) {
     }
     let is_turn =
         payload.contains_key("message") || TURN.iter().any(|key| payload.contains_key(*key));
-    if payload.contains_key("text") && !payload.contains_key("message") {
+    if payload.contains_key("argv") {
+        payload.insert("kind".to_owned(), "command".into());
+    } else if payload.contains_key("text") && !payload.contains_key("message") {
         payload.insert("kind".to_owned(), "systemEvent".into());
     } else if is_turn {
         payload.insert("kind".to_owned(), "agentTurn".into());
@@ -397,7 +395,7 @@ mod tests {
             // wrapped, no kinds, no name
             (
                 json!({"job": {"schedule": {"everyMs": 60000}, "payload": {"message": "Check mail\nsecond"}}}),
-                json!({"name": "Check mail", "sessionTarget": "isolated", "delivery": {"mode": "announce"},
+                json!({"name": "Check mail", "sessionTarget": "isolated",
                     "schedule": {"kind": "every", "everyMs": 60000},
                     "payload": {"kind": "agentTurn", "message": "Check mail\nsecond"}}),
             ),

@@ -1,14 +1,16 @@
 //! From checked params to a job: what the shapes cannot say. A job is looked at as a whole, and
 //! before anything of it is kept.
 
-use axum::http::Uri;
 use clawgate_core::{
     JobId,
-    cron::{Job as Plan, Schedule as Due, ScheduleError, Zone, check_at, format_at},
+    cron::{
+        self, CatchUpMode, DISABLE_AFTER, Job as Plan, Overlap, Schedule as Due, ScheduleError,
+        Zone, check_at, format_at, parse_at,
+    },
 };
 use clawgate_protocol::{
     ErrorShape,
-    cron::{Job, JobState, Payload, Schedule},
+    cron::{CatchUp, Job, JobState, Payload, Schedule},
     frame::to_json,
 };
 use clawgate_store::{CronJob, KeepJob};
@@ -16,11 +18,20 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::show;
+use crate::{
+    Gateway, error,
+    outbound::check_url,
+    scheduler::{Defaults, NO_CHANNEL, Route, routes},
+};
+
+/// Passed slots that run when `all` of them shall and nobody says how many.
+const CATCH_UP_MAX_DEFAULT: u32 = 10;
 
 /// Params of `cron.add` after the shape.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AddParams {
+    pub(super) declaration_key: Option<String>,
     name: String,
     agent_id: Option<String>,
     session_key: Option<String>,
@@ -33,6 +44,28 @@ pub(super) struct AddParams {
     payload: Payload,
     delivery: Option<Value>,
     failure_alert: Option<Value>,
+    display_name: Option<String>,
+    catch_up: Option<CatchUp>,
+    overlap: Option<String>,
+    disable_after: Option<Value>,
+}
+
+/// What a job is looked at against.
+#[derive(Clone, Debug)]
+pub(super) struct House {
+    pub(super) default_agent: String,
+    pub(super) zone: Zone,
+    pub(super) notices: Defaults,
+}
+
+impl House {
+    pub(super) fn of(gateway: &Gateway) -> Self {
+        Self {
+            default_agent: gateway.default_agent().to_owned(),
+            zone: host_zone(),
+            notices: gateway.config.cron.notices.clone(),
+        }
+    }
 }
 
 /// The zone of this machine, or UTC when it has no name that could be kept.
@@ -47,20 +80,48 @@ pub(super) fn host_zone() -> Zone {
 /// job elsewhere.)
 pub(super) fn known_target(params: &Value) -> Result<(), ErrorShape> {
     match params.get("sessionTarget").and_then(Value::as_str) {
-        None | Some("main" | "isolated") => Ok(()),
+        None | Some("main" | "isolated" | "current") => Ok(()),
+        Some(named) if named.strip_prefix("session:").is_some_and(is_session) => Ok(()),
         Some(other) => Err(refused(
             "CRON_SESSION_TARGET_UNKNOWN",
-            format!("unknown sessionTarget {other:?}: expected \"main\" or \"isolated\""),
+            format!(
+                "unknown sessionTarget {other:?}: expected \"main\", \"isolated\", \"current\" or \
+                 \"session:<key>\""
+            ),
         )),
     }
+}
+
+fn is_session(key: &str) -> bool {
+    !key.trim().is_empty() && key.len() <= 512 && !key.chars().any(char::is_control)
+}
+
+/// `current` is the session that the caller names; it is kept under that session's key, because
+/// "current" means nothing later.
+pub(super) fn settle_target(params: &mut Value) -> Result<(), ErrorShape> {
+    if params.get("sessionTarget").and_then(Value::as_str) != Some("current") {
+        return Ok(());
+    }
+    let key = params
+        .get("sessionKey")
+        .and_then(Value::as_str)
+        .filter(|key| is_session(key));
+    let Some(key) = key else {
+        return Err(refused(
+            "CRON_SESSION_REQUIRED",
+            "sessionTarget \"current\" needs sessionKey, the session that it means",
+        ));
+    };
+    let target = format!("session:{key}");
+    params["sessionTarget"] = Value::from(target);
+    Ok(())
 }
 
 /// A new job.
 pub(super) fn new(
     params: AddParams,
     id: JobId,
-    default_agent: &str,
-    host: &Zone,
+    house: &House,
     now_ms: i64,
 ) -> Result<KeepJob, ErrorShape> {
     let mut job = Job {
@@ -79,25 +140,146 @@ pub(super) fn new(
         payload: params.payload,
         delivery: params.delivery,
         failure_alert: params.failure_alert,
+        display_name: params.display_name,
+        declaration_key: params.declaration_key,
+        catch_up: params.catch_up,
+        overlap: params.overlap,
+        disable_after: params.disable_after,
+        config_revision: None,
         state: JobState::default(),
+        imported: None,
     };
-    let due = planned(&mut job.schedule, host, now_ms)?;
-    check(&job, default_agent)?;
+    let due = planned(&mut job.schedule, &house.zone, now_ms)?;
+    check(&job, house)?;
     let mut plan = Plan::new(id, due);
+    settings(&job, &mut plan);
+    Ok(keep(job, plan))
+}
+
+/// A declared job: new, changed, or `None` when it is as it shall be. What is declared replaces
+/// what was, except what only an operator sets by hand afterwards: whether it is enabled.
+pub(super) fn declared(
+    params: AddParams,
+    found: Option<&CronJob>,
+    id: JobId,
+    house: &House,
+    now_ms: i64,
+) -> Result<Option<KeepJob>, ErrorShape> {
+    let Some(found) = found else {
+        return new(params, id, house, now_ms).map(Some);
+    };
+    let before = show::job(found)?;
+    let says_enabled = params.enabled;
+    let mut params = params;
+    // An interval goes on from its anchor unless another one is named.
+    if let (
+        Schedule::Every {
+            every_ms: new,
+            anchor_ms: anchor @ None,
+        },
+        Schedule::Every {
+            every_ms: old,
+            anchor_ms,
+        },
+    ) = (&mut params.schedule, &before.schedule)
+        && new == old
+    {
+        *anchor = *anchor_ms;
+    }
+    let enabled = says_enabled.unwrap_or(before.enabled);
+    params.enabled = Some(enabled);
+    let mut keep = new_in_place(params, found, house, now_ms)?;
+    let after: Job = serde_json::from_str(&keep.definition)
+        .map_err(|error| error::internal("reading a declared job", &error))?;
+    if show::revision(&after) == show::revision(&before) && enabled == before.enabled {
+        return Ok(None);
+    }
+    keep.created_at_ms = found.created_at_ms;
+    Ok(Some(keep))
+}
+
+/// A whole new definition for a job that exists.
+fn new_in_place(
+    params: AddParams,
+    found: &CronJob,
+    house: &House,
+    now_ms: i64,
+) -> Result<KeepJob, ErrorShape> {
+    // A one-shot that is declared again in the same words has passed, and is not wrong for it.
+    let same_moment = match (&params.schedule, &found.plan.schedule) {
+        (Schedule::At { at }, Due::At { at_ms }) => parse_at(at).is_ok_and(|at| at == *at_ms),
+        _ => false,
+    };
+    let at = if same_moment {
+        now_ms.min(match found.plan.schedule {
+            Due::At { at_ms } => at_ms,
+            Due::Every { .. } | Due::Cron { .. } => now_ms,
+        })
+    } else {
+        now_ms
+    };
+    let mut keep = new(params, found.plan.id.clone(), house, at)?;
+    let mut job: Job = serde_json::from_str(&keep.definition)
+        .map_err(|error| error::internal("reading a declared job", &error))?;
+    job.created_at_ms = found.created_at_ms;
+    job.updated_at_ms = now_ms;
+    keep.definition = to_json(&job);
+    keep.updated_at_ms = now_ms;
+    let enabled = keep.plan.state.enabled;
+    keep.plan.state = found.plan.state.clone();
+    keep.plan.state.enabled = enabled;
+    Ok(keep)
+}
+
+/// What a definition says about policies and switches, for the planner.
+fn settings(job: &Job, plan: &mut Plan) {
     plan.delete_after_run = job.delete_after_run.unwrap_or(false);
     plan.state.enabled = job.enabled;
-    Ok(keep(job, plan))
+    plan.catch_up = match &job.catch_up {
+        None => cron::CatchUp::default(),
+        Some(wanted) => cron::CatchUp {
+            mode: match wanted.mode.as_str() {
+                "none" => CatchUpMode::None,
+                "all" => CatchUpMode::All {
+                    max: wanted.max.unwrap_or(CATCH_UP_MAX_DEFAULT),
+                },
+                _ => CatchUpMode::Latest,
+            },
+            max_age_ms: wanted.max_age_ms,
+        },
+    };
+    plan.overlap = match job.overlap.as_deref() {
+        Some("queue") => Overlap::QueueOne,
+        _ => Overlap::Skip,
+    };
+    plan.disable_after = match &job.disable_after {
+        None => Some(DISABLE_AFTER),
+        Some(Value::Number(after)) => after.as_u64().and_then(|after| u32::try_from(after).ok()),
+        Some(_) => None,
+    };
 }
 
 /// An existing job with a checked patch on it.
 pub(super) fn patched(
     kept: &CronJob,
     patch: Value,
-    default_agent: &str,
-    host: &Zone,
+    expected: Option<&str>,
+    house: &House,
     now_ms: i64,
 ) -> Result<KeepJob, ErrorShape> {
     let mut job = show::job(kept)?;
+    let revision = job.config_revision.take();
+    if let Some(expected) = expected
+        && revision.as_deref() != Some(expected)
+    {
+        return Err(ErrorShape::invalid(format!(
+            "cron job changed meanwhile: its configRevision is {}",
+            revision.as_deref().unwrap_or("unknown")
+        ))
+        .with_details(
+            json!({"code": "CRON_JOB_CHANGED", "jobId": job.id, "configRevision": revision}),
+        ));
+    }
     job.state = JobState::default();
     job.updated_at_ms = now_ms;
     let mut plan = kept.plan.clone();
@@ -111,7 +293,7 @@ pub(super) fn patched(
         apply(&mut job, &key, value)?;
     }
     if is_rescheduled {
-        plan.schedule = planned(&mut job.schedule, host, now_ms)?;
+        plan.schedule = planned(&mut job.schedule, &house.zone, now_ms)?;
     }
     // Results of a job that moves to the main session are told there.
     if job.session_target == "main"
@@ -121,13 +303,12 @@ pub(super) fn patched(
     {
         job.delivery = None;
     }
-    check(&job, default_agent)?;
+    check(&job, house)?;
     let is_woken = job.enabled && !kept.plan.state.enabled;
     if is_woken && plan.schedule.first_after(&job.id, now_ms).is_none() {
         return Err(over(&plan.schedule, now_ms));
     }
-    plan.delete_after_run = job.delete_after_run.unwrap_or(false);
-    plan.state.enabled = job.enabled;
+    settings(&job, &mut plan);
     Ok(keep(job, plan))
 }
 
@@ -160,6 +341,10 @@ fn apply(job: &mut Job, key: &str, value: Value) -> Result<(), ErrorShape> {
         "failureAlert" => {
             job.failure_alert = Some(merged(job.failure_alert.take(), value));
         }
+        "displayName" => job.display_name = typed(value)?,
+        "catchUp" => job.catch_up = Some(typed(value)?),
+        "overlap" => job.overlap = Some(typed(value)?),
+        "disableAfter" => job.disable_after = Some(value),
         "state" if value.as_object().is_some_and(Map::is_empty) => {}
         // What happened is not edited. (The original lets any caller rewrite it.)
         "state" => {
@@ -205,9 +390,15 @@ fn patched_payload(old: &Payload, patch: Value) -> Result<Payload, ErrorShape> {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned();
-    let (old_kind, needs) = match old {
-        Payload::SystemEvent { .. } => ("systemEvent", "message"),
-        Payload::AgentTurn { .. } => ("agentTurn", "text"),
+    let old_kind = match old {
+        Payload::SystemEvent { .. } => "systemEvent",
+        Payload::AgentTurn { .. } => "agentTurn",
+        Payload::Command { .. } => "command",
+    };
+    let needs = match kind.as_str() {
+        "systemEvent" => "text",
+        "command" => "argv",
+        _ => "message",
     };
     if kind == old_kind {
         let old = serde_json::to_value(old).unwrap_or_default();
@@ -284,7 +475,14 @@ fn planned(schedule: &mut Schedule, host: &Zone, now_ms: i64) -> Result<Due, Err
 }
 
 /// What kind of job may do what, and where its results may go.
-fn check(job: &Job, default_agent: &str) -> Result<(), ErrorShape> {
+fn check(job: &Job, house: &House) -> Result<(), ErrorShape> {
+    check_target(job, &house.default_agent)?;
+    check_command(&job.payload)?;
+    check_delivery(job)?;
+    check_routes(job, &house.notices)
+}
+
+fn check_target(job: &Job, default_agent: &str) -> Result<(), ErrorShape> {
     let is_main = job.session_target == "main";
     match (&job.payload, is_main) {
         (Payload::AgentTurn { .. }, true) => {
@@ -297,6 +495,12 @@ fn check(job: &Job, default_agent: &str) -> Result<(), ErrorShape> {
             return Err(refused(
                 "CRON_TARGET_PAYLOAD_MISMATCH",
                 "isolated cron jobs require payload.kind=\"agentTurn\"",
+            ));
+        }
+        (Payload::Command { .. }, _) if job.session_target != "isolated" => {
+            return Err(refused(
+                "CRON_TARGET_PAYLOAD_MISMATCH",
+                "cron jobs that run a command require sessionTarget=\"isolated\"",
             ));
         }
         _ => {}
@@ -314,6 +518,75 @@ fn check(job: &Job, default_agent: &str) -> Result<(), ErrorShape> {
             ),
         ));
     }
+    Ok(())
+}
+
+/// What of a command is known to be wrong before it runs.
+fn check_command(payload: &Payload) -> Result<(), ErrorShape> {
+    let Payload::Command { argv, cwd, env, .. } = payload else {
+        return Ok(());
+    };
+    let wrong = |what: &str| refused("CRON_COMMAND_INVALID", format!("command {what}"));
+    if argv.first().is_none_or(|program| program.trim().is_empty()) {
+        return Err(wrong("argv[0] must name a program"));
+    }
+    if argv.iter().any(|argument| argument.contains('\0')) {
+        return Err(wrong("arguments must not hold NUL"));
+    }
+    if cwd
+        .as_deref()
+        .is_some_and(|cwd| !cwd.starts_with('/') || cwd.contains('\0'))
+    {
+        return Err(wrong("cwd must be an absolute path"));
+    }
+    let bad_name = |name: &String| name.is_empty() || name.contains(['=', '\0']);
+    if env.as_ref().is_some_and(|env| {
+        env.iter()
+            .any(|(name, value)| bad_name(name) || value.contains('\0'))
+    }) {
+        return Err(wrong("env names must be non-empty and without '=' or NUL"));
+    }
+    Ok(())
+}
+
+/// A place that nothing can reach is refused when it is named, not when it is needed. With
+/// `bestEffort` nobody minds.
+fn check_routes(job: &Job, defaults: &Defaults) -> Result<(), ErrorShape> {
+    let unreachable =
+        |what: &str| refused("CRON_DELIVERY_UNREACHABLE", format!("{what}: {NO_CHANNEL}"));
+    let delivery = job.delivery.as_ref().unwrap_or(&Value::Null);
+    if delivery.get("bestEffort") == Some(&Value::Bool(true)) {
+        return Ok(());
+    }
+    let routes = routes(job, defaults);
+    if routes.result == Route::Unreachable {
+        return Err(unreachable("cron delivery"));
+    }
+    let failures = delivery.get("failureDestination");
+    if failures.is_some_and(|to| to.get("mode").is_none_or(|mode| mode != "webhook")) {
+        return Err(unreachable("cron delivery.failureDestination"));
+    }
+    let wants_alert = job.failure_alert.as_ref().is_some_and(Value::is_object);
+    if wants_alert && routes.alert.is_none() {
+        return Err(unreachable("cron failureAlert"));
+    }
+    if let Some(url) = job
+        .failure_alert
+        .as_ref()
+        .filter(|alert| alert.get("mode").is_some_and(|mode| mode == "webhook"))
+        .map(|alert| alert.get("to").and_then(Value::as_str).unwrap_or_default())
+        && check_url(url).is_err()
+    {
+        return Err(refused(
+            "CRON_WEBHOOK_URL_INVALID",
+            "cron failureAlert webhook requires failureAlert.to to be a valid http(s) URL",
+        ));
+    }
+    Ok(())
+}
+
+fn check_delivery(job: &Job) -> Result<(), ErrorShape> {
+    let is_main = job.session_target == "main";
     let Some(delivery) = &job.delivery else {
         return Ok(());
     };
@@ -374,11 +647,7 @@ fn telegram(to: &str) -> Result<(), ErrorShape> {
 }
 
 fn is_web_address(text: Option<&str>) -> bool {
-    let uri = text.and_then(|text| text.trim().parse::<Uri>().ok());
-    uri.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-    })
+    text.is_some_and(|text| check_url(text).is_ok())
 }
 
 fn delivery_mode(job: &Job) -> Option<&str> {
@@ -434,6 +703,8 @@ fn keep(job: Job, plan: Plan) -> KeepJob {
         Some(&job.name),
         job.description.as_ref(),
         job.agent_id.as_ref(),
+        job.display_name.as_ref(),
+        job.declaration_key.as_ref(),
     ];
     let searchable: Vec<&str> = searchable
         .into_iter()
@@ -444,6 +715,7 @@ fn keep(job: Job, plan: Plan) -> KeepJob {
         plan,
         definition: to_json(&job),
         searchable: searchable.join("\n"),
+        declaration_key: job.declaration_key.clone(),
         created_at_ms: job.created_at_ms,
         updated_at_ms: job.updated_at_ms,
         name: job.name,

@@ -1,20 +1,25 @@
 //! From what is kept to what travels.
 
+use std::fmt::Write as _;
+
 use clawgate_core::cron::{DisableReason, Schedule, format_at};
 use clawgate_protocol::{
     ErrorShape,
     cron::{Job, JobState, RunEntry},
+    frame::to_json,
 };
 use clawgate_store::{CronJob, CronRun};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::error;
+use crate::{error, scheduler::delivered};
 
 /// A job with its state.
 pub(super) fn job(kept: &CronJob) -> Result<Job, ErrorShape> {
     let mut job: Job = serde_json::from_str(&kept.definition)
         .map_err(|error| error::internal("reading a cron job's definition", &error))?;
     let state = &kept.plan.state;
+    job.config_revision = Some(revision(&job));
     job.enabled = state.enabled;
     job.updated_at_ms = kept.updated_at_ms;
     job.state = JobState {
@@ -35,11 +40,37 @@ pub(super) fn job(kept: &CronJob) -> Result<Job, ErrorShape> {
         job.state.last_error.clone_from(&last.error);
         job.state.last_error_reason.clone_from(&last.error_class);
         job.state.consecutive_errors = Some(state.consecutive_errors);
+        job.state.last_delivered = delivered(last.delivery_status.as_deref());
         job.state
             .last_delivery_status
             .clone_from(&last.delivery_status);
+        job.state
+            .last_delivery_error
+            .clone_from(&last.delivery_error);
     }
+    job.state.last_failure_alert_at_ms = kept.alerted_at_ms;
     Ok(job)
+}
+
+/// `sha256:…` of what an operator set: every member but the times, the state and `enabled`, which
+/// changes without an edit.
+pub(super) fn revision(job: &Job) -> String {
+    let bare = Job {
+        enabled: true,
+        created_at_ms: 0,
+        updated_at_ms: 0,
+        config_revision: None,
+        state: JobState::default(),
+        ..job.clone()
+    };
+    let digest = Sha256::digest(to_json(&bare).as_bytes());
+    let mut text = String::with_capacity(71);
+    text.push_str("sha256:");
+    for byte in digest {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// Why the job was disabled without being asked. A one-shot that did its work needs no reason.
@@ -82,6 +113,10 @@ pub(super) fn run(run: CronRun, named: bool) -> RunEntry {
         run_at_ms: run.started_at_ms,
         duration_ms: run.duration_ms,
         next_run_at_ms: run.next_run_at_ms,
+        delivered: delivered(run.delivery_status.as_deref()),
+        delivery_error: run.delivery_error,
+        delivery_receipt: run.delivery_receipt,
+        error_reason: run.error_class,
         delivery_status: run.delivery_status.unwrap_or_else(|| "unknown".to_owned()),
         run_id: Some(run.run_id.into_string()),
         slot_ms: run.slot_ms,

@@ -1,0 +1,226 @@
+//! `cron`: places, retries, and who is told of failures.
+
+use clawgate_core::{
+    cron::Ladder,
+    delivery::{AlertPolicy, DialPolicy},
+};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::look::Look;
+use crate::{outbound::check_url, scheduler::Defaults};
+
+/// `cron`.
+#[derive(Clone, Debug)]
+pub(crate) struct Cron {
+    pub enabled: bool,
+    pub max_concurrent_runs: usize,
+    pub ladder: Ladder,
+    /// Sent with every webhook.
+    pub webhook_token: Option<SecretString>,
+    pub dial: DialPolicy,
+    pub notices: Defaults,
+}
+
+impl Default for Cron {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_concurrent_runs: 8,
+            ladder: Ladder::default(),
+            webhook_token: None,
+            dial: DialPolicy::default(),
+            notices: Defaults::default(),
+        }
+    }
+}
+
+const KNOWN: &[&str] = &[
+    "enabled",
+    "maxConcurrentRuns",
+    "retry",
+    "webhookToken",
+    "webhookSsrfPolicy",
+    "failureAlert",
+    "failureDestination",
+    // The original's, without meaning here.
+    "store",
+    "webhook",
+    "sessionRetention",
+    "runLog",
+];
+
+impl Cron {
+    pub(super) fn read(look: &mut Look, root: &Map<String, Value>) -> Self {
+        let cron = look.section(root, "cron");
+        look.unknown("cron", &cron, KNOWN);
+        let default = Self::default();
+        Self {
+            enabled: look
+                .boolean(&cron, "cron.enabled", "enabled")
+                .unwrap_or(default.enabled),
+            max_concurrent_runs: look
+                .integer(
+                    &cron,
+                    "cron.maxConcurrentRuns",
+                    "maxConcurrentRuns",
+                    1,
+                    1_024,
+                )
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(default.max_concurrent_runs),
+            ladder: ladder(look, &cron),
+            webhook_token: look.secret(&cron, "cron.webhookToken", "webhookToken"),
+            dial: dial(look, &cron),
+            notices: notices(look, &cron),
+        }
+    }
+}
+
+/// `cron.retry`: how often, and after which pauses, a one-shot is tried again.
+fn ladder(look: &mut Look, cron: &Map<String, Value>) -> Ladder {
+    let retry = look.inner(cron, "cron", "retry");
+    look.unknown(
+        "cron.retry",
+        &retry,
+        &["maxAttempts", "backoffMs", "retryOn"],
+    );
+    let mut ladder = Ladder::default();
+    if let Some(max) = look.integer(&retry, "cron.retry.maxAttempts", "maxAttempts", 0, 100) {
+        ladder.one_shot_retries_max = u32::try_from(max).unwrap_or(u32::MAX);
+    }
+    if let Some(list) = retry.get("backoffMs") {
+        let pauses: Option<Vec<i64>> = list.as_array().and_then(|list| {
+            list.iter()
+                .map(|pause| {
+                    pause
+                        .as_i64()
+                        .filter(|pause| (0..=86_400_000).contains(pause))
+                })
+                .collect()
+        });
+        match pauses {
+            Some(pauses) if !pauses.is_empty() => {
+                ladder.one_shot_ms.clone_from(&pauses);
+                ladder.recurring_ms = pauses;
+            }
+            _ => look.refuse(
+                "cron.retry.backoffMs",
+                "expected a list of milliseconds up to a day".to_owned(),
+            ),
+        }
+    }
+    ladder
+}
+
+/// `cron.webhookSsrfPolicy`: what may be dialled beyond the public internet.
+fn dial(look: &mut Look, cron: &Map<String, Value>) -> DialPolicy {
+    let policy = look.inner(cron, "cron", "webhookSsrfPolicy");
+    let path = "cron.webhookSsrfPolicy";
+    look.unknown(
+        path,
+        &policy,
+        &["allowedHostnames", "dangerouslyAllowPrivateNetwork"],
+    );
+    let hosts = look.texts(
+        &policy,
+        &format!("{path}.allowedHostnames"),
+        "allowedHostnames",
+    );
+    DialPolicy {
+        allowed_hosts: hosts
+            .iter()
+            .map(|host| host.trim().to_ascii_lowercase())
+            .filter(|host| !host.is_empty())
+            .collect(),
+        private_networks: look
+            .boolean(
+                &policy,
+                &format!("{path}.dangerouslyAllowPrivateNetwork"),
+                "dangerouslyAllowPrivateNetwork",
+            )
+            .unwrap_or(false),
+    }
+}
+
+/// `cron.failureAlert` and `cron.failureDestination`.
+fn notices(look: &mut Look, cron: &Map<String, Value>) -> Defaults {
+    let path = "cron.failureAlert";
+    let alert = look.inner(cron, "cron", "failureAlert");
+    look.unknown(
+        path,
+        &alert,
+        &[
+            "enabled",
+            "after",
+            "cooldownMs",
+            "mode",
+            "to",
+            "channel",
+            "accountId",
+        ],
+    );
+    let enabled = look.boolean(&alert, &format!("{path}.enabled"), "enabled");
+    let mut policy = AlertPolicy::default();
+    if let Some(after) = look.integer(&alert, &format!("{path}.after"), "after", 1, 1_000_000) {
+        policy.after = u32::try_from(after).unwrap_or(u32::MAX);
+    }
+    let cooldown = look.integer(
+        &alert,
+        &format!("{path}.cooldownMs"),
+        "cooldownMs",
+        0,
+        i64::MAX,
+    );
+    policy.cooldown_ms = cooldown.unwrap_or(policy.cooldown_ms);
+    let alert_url = place(look, &alert, path);
+    let failure = look.inner(cron, "cron", "failureDestination");
+    let failure_path = "cron.failureDestination";
+    look.unknown(
+        failure_path,
+        &failure,
+        &["mode", "to", "channel", "accountId"],
+    );
+    Defaults {
+        alert: (enabled == Some(true)).then_some(policy),
+        alert_url,
+        failure_url: place(look, &failure, failure_path),
+    }
+}
+
+/// The web address of a `{mode, to}`. A chat is said to be none.
+fn place(look: &mut Look, section: &Map<String, Value>, path: &str) -> Option<String> {
+    let mode = look.text(section, &format!("{path}.mode"), "mode");
+    let to = look.text(section, &format!("{path}.to"), "to");
+    match mode.as_deref() {
+        Some("webhook") => {
+            let to = to.unwrap_or_default();
+            match check_url(&to) {
+                Ok(()) => Some(to),
+                Err(why) => {
+                    look.refuse(
+                        &format!("{path}.to"),
+                        format!("expected a web address; {why}"),
+                    );
+                    None
+                }
+            }
+        }
+        Some("announce") => {
+            look.warn(
+                &format!("{path}.mode"),
+                "\"announce\" needs a chat channel, and this gateway has none: nothing is sent"
+                    .to_owned(),
+            );
+            None
+        }
+        Some(other) => {
+            look.refuse(
+                &format!("{path}.mode"),
+                format!("expected \"webhook\" or \"announce\", found {other:?}"),
+            );
+            None
+        }
+        None => None,
+    }
+}

@@ -14,9 +14,6 @@ use crate::{
     error::{CommandError, CommandResult},
 };
 
-/// What a masked secret prints as; the original's word, which scripts look for.
-const MASK: &str = "__OPENCLAW_REDACTED__";
-
 /// Where things are.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -102,15 +99,6 @@ pub(crate) struct Config {
     root: Value,
 }
 
-/// A value that a client uses does not have the type that it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Issue {
-    /// Dotted path.
-    pub(crate) path: String,
-    /// What was expected.
-    pub(crate) message: String,
-}
-
 impl Config {
     /// Reads the file; no file is an empty configuration.
     pub(crate) fn load(path: &Path) -> CommandResult<Self> {
@@ -154,16 +142,14 @@ impl Config {
         Some(value)
     }
 
-    /// A member with every secret masked.
+    /// A member with every secret masked, as the gateway itself would show it.
     pub(crate) fn masked(&self, path: &str) -> Option<Value> {
-        let mut value = self.get(path)?.clone();
-        let name = path.rsplit('.').next().unwrap_or_default();
-        if is_secret_name(name) {
-            mask_all(&mut value);
-        } else {
-            mask_members(&mut value);
-        }
-        Some(value)
+        // The whole is masked: whether a value is a secret can depend on what it stands in.
+        let whole = Self {
+            root: clawgate_gateway::redact(&self.root),
+            ..self.clone()
+        };
+        whole.get(path).cloned()
     }
 
     /// A text; `${NAME}` stands for the variable, and counts as absent when that is not set.
@@ -190,92 +176,26 @@ impl Config {
         }
     }
 
-    /// What is wrong with the members that this program knows.
-    pub(crate) fn issues(&self) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        let mut check = |path: &str, expected: &str, ok: bool| {
-            if !ok {
-                let message = format!("expected {expected}");
-                issues.push(Issue {
-                    path: path.to_owned(),
-                    message,
-                });
-            }
-        };
-        check("", "an object", self.root.is_object());
-        for path in [
-            "gateway",
-            "gateway.auth",
-            "gateway.remote",
-            "gateway.controlUi",
-            "cron",
-        ] {
-            let value = self.get(path);
-            check(path, "an object", value.is_none_or(Value::is_object));
-        }
-        for (path, words) in [
-            ("gateway.mode", &["local", "remote"][..]),
-            (
-                "gateway.bind",
-                &["loopback", "lan", "auto", "custom", "tailnet"][..],
-            ),
-            (
-                "gateway.auth.mode",
-                &["none", "token", "password", "trusted-proxy"][..],
-            ),
-        ] {
-            let value = self.get(path);
-            let ok = value.is_none_or(|v| v.as_str().is_some_and(|word| words.contains(&word)));
-            check(path, &format!("one of {}", words.join(", ")), ok);
-        }
-        for path in [
-            "gateway.auth.token",
-            "gateway.auth.password",
-            "gateway.remote.token",
-            "gateway.remote.password",
-        ] {
-            let ok = self
-                .get(path)
-                .is_none_or(|value| value.is_string() || value.is_object());
-            check(path, "a text", ok);
-        }
-        for path in ["gateway.remote.url", "gateway.remote.tlsFingerprint"] {
-            check(path, "a text", self.get(path).is_none_or(Value::is_string));
-        }
-        check(
-            "gateway.port",
-            "a port from 1 to 65535",
-            self.port("gateway.port").is_ok(),
-        );
-        let proxies = self.get("gateway.trustedProxies");
-        let ok = proxies.is_none_or(|value| {
-            value
-                .as_array()
-                .is_some_and(|list| list.iter().all(Value::is_string))
-        });
-        check("gateway.trustedProxies", "a list of addresses", ok);
-        issues
-    }
-
     fn wrong(&self, path: &str, expected: &str) -> CommandError {
-        CommandError::config(format!(
+        let error = CommandError::config(format!(
             "{path} in {} is not {expected}",
             self.path.display()
-        ))
-        .hint("clawgate config validate")
+        ));
+        // What only clients read is none of the gateway's concern, whose reading is checked there.
+        if path.starts_with("gateway.remote") {
+            error
+        } else {
+            error.hint("clawgate config validate")
+        }
     }
 }
 
-/// JSON with comments, as the original writes it by hand and by machine.
+/// JSON with comments, by the gateway's rules: both read the same file.
 fn parse(text: &str) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let options = ParseOptions {
-        allow_missing_commas: false,
-        ..ParseOptions::default()
-    };
-    parse_to_serde_value::<Value>(text, &options).map_err(|error| error.to_string())
+    parse_to_serde_value::<Value>(text, &ParseOptions::default()).map_err(|error| error.to_string())
 }
 
 fn resolve(text: &str) -> Option<String> {
@@ -287,37 +207,6 @@ fn resolve(text: &str) -> Option<String> {
         Some(name) => Env::named(name),
         None if text.is_empty() => None,
         None => Some(text.to_owned()),
-    }
-}
-
-fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["token", "password", "secret", "apikey", "privatekey"]
-        .iter()
-        .any(|word| name == *word || name.ends_with(word))
-}
-
-fn mask_members(value: &mut Value) {
-    if let Some(members) = value.as_object_mut() {
-        for (name, member) in members {
-            if is_secret_name(name) {
-                mask_all(member);
-            } else {
-                mask_members(member);
-            }
-        }
-    } else if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(mask_members);
-    }
-}
-
-fn mask_all(value: &mut Value) {
-    if let Some(members) = value.as_object_mut() {
-        members.values_mut().for_each(mask_all);
-    } else if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(mask_all);
-    } else if !value.is_null() && !value.is_boolean() {
-        *value = MASK.into();
     }
 }
 
@@ -346,7 +235,6 @@ mod tests {
         );
         assert_eq!(config.get("gateway.list[0].id"), Some(&json!("x")));
         assert_eq!(config.get("gateway.nope"), None);
-        assert!(parse("{a: 1 b: 2}").is_err());
         assert!(parse("{").is_err());
         assert_eq!(parse("  ").unwrap(), json!({}));
     }
@@ -361,7 +249,8 @@ mod tests {
     fn secrets_are_masked_wherever_they_are() {
         let config = config(
             r#"{"gateway":{"auth":{"mode":"token","token":"canary"}},
-            "hooks":{"token":"canary"},"models":{"apiKey":"canary","list":[{"botToken":"canary"}]}}"#,
+            "hooks":{"token":"canary"},"models":{"apiKey":"canary","list":[{"botToken":"canary"}],
+            "headers":{"x":"canary"},"clientSecretValue":"canary","proxy":"http://u:canary@h"}}"#,
         );
         for path in [
             "gateway",
@@ -369,26 +258,31 @@ mod tests {
             "gateway.auth.token",
             "hooks",
             "models",
+            "models.headers.x",
+            "models.proxy",
         ] {
             let text = config.masked(path).unwrap().to_string();
             assert!(!text.contains("canary"), "{path}: {text}");
         }
-        assert_eq!(config.masked("gateway.auth.token").unwrap(), json!(MASK));
+        assert_eq!(
+            config.masked("gateway.auth.token").unwrap(),
+            json!("__OPENCLAW_REDACTED__")
+        );
         assert_eq!(config.masked("gateway.auth.mode").unwrap(), json!("token"));
     }
 
     #[test]
     fn wrong_types_are_named_with_path_and_expectation() {
-        let config = config(r#"{"gateway":{"port":"x","auth":{"token":5,"mode":"tokn"}}}"#);
-        let paths: Vec<String> = config
-            .issues()
-            .into_iter()
-            .map(|issue| issue.path)
-            .collect();
-        assert_eq!(
-            paths,
-            ["gateway.auth.mode", "gateway.auth.token", "gateway.port"]
-        );
-        assert!(config.text("gateway.auth.token").is_err());
+        let config = config(r#"{"gateway":{"port":"x","auth":{"token":5}}}"#);
+        for (error, place) in [
+            (
+                config.text("gateway.auth.token").unwrap_err(),
+                "gateway.auth.token",
+            ),
+            (config.port("gateway.port").unwrap_err(), "gateway.port"),
+        ] {
+            assert!(error.message().contains(place), "{error:?}");
+            assert_eq!(error.hints(), ["clawgate config validate"]);
+        }
     }
 }

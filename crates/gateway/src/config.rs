@@ -561,8 +561,8 @@ fn holds_password(text: &str) -> bool {
     })
 }
 
-/// The same with every secret masked.
-pub(crate) fn redact(value: &Value) -> Value {
+/// The same with every secret masked, for whoever shows a configuration.
+pub fn redact(value: &Value) -> Value {
     redact_below(value, false)
 }
 

@@ -3,6 +3,7 @@
 use std::{io, net::Ipv4Addr};
 
 use clap::Args;
+use clawgate_gateway::Issue;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -12,7 +13,7 @@ use crate::{
     config::Config,
     error::{CommandError, CommandResult},
     exit::Exit,
-    output::{Tone, table},
+    output::{Tone, plain, table},
     target::{Target, local_port},
 };
 
@@ -76,8 +77,13 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         )
     };
     let failed = rpc.as_ref().is_some_and(Result::is_err);
+    let issues = clawgate_gateway::validate(&config.path)
+        .err()
+        .map(|error| error.issues)
+        .unwrap_or_default();
     let report = Report {
         config: &config,
+        issues,
         port,
         port_source,
         state,
@@ -98,6 +104,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
 
 struct Report<'a> {
     config: &'a Config,
+    issues: Vec<Issue>,
     port: u16,
     port_source: &'static str,
     state: PortState,
@@ -118,7 +125,7 @@ impl Report<'_> {
         let file = json!({
             "path": path,
             "exists": self.config.exists,
-            "valid": self.config.issues().is_empty(),
+            "valid": self.issues.is_empty(),
         });
         let bind_host = if self.bind() == "loopback" {
             "127.0.0.1"
@@ -194,11 +201,9 @@ impl Report<'_> {
         ]));
         // Painted words are not cells.
         output.line(format!("rpc         {rpc}"));
-        for issue in self.config.issues() {
-            output.line(output.paint(
-                Tone::Warn,
-                format!("config: {}: {}", issue.path, issue.message),
-            ));
+        for issue in &self.issues {
+            let words = format!("config: {}: {}", issue.path, issue.message);
+            output.line(output.paint(Tone::Warn, plain(&words)));
         }
         if let Some(Err(error)) = &self.rpc {
             for hint in error.hints() {

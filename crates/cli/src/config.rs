@@ -23,50 +23,59 @@ pub(crate) struct Paths {
     pub(crate) state_dir_by_flag: bool,
     /// The configuration file.
     pub(crate) config: PathBuf,
+    /// Where this machine's gateway keeps its state; another place than the client's where only the
+    /// original's variable names one.
+    pub(crate) gateway_state_dir: PathBuf,
 }
 
 impl Paths {
     /// Flags, then ours of the environment, then the original's, then the defaults.
     pub(crate) fn find(globals: &Globals, env: &Env) -> Self {
-        let home = || PathBuf::from(env.first(env::HOME).map_or(".", |(home, _)| home));
-        let default_dir = || match &globals.profile {
-            Some(profile) => home().join(format!(".clawgate-{profile}")),
-            None => home().join(".clawgate"),
-        };
-        // A profile names a state directory; the environment's is for the unnamed one.
-        let from_env = || {
-            globals
-                .profile
-                .is_none()
-                .then(|| env.first(env::STATE_DIR))
-                .flatten()
-        };
-        let state_dir = globals
-            .state_dir
-            .clone()
-            .or_else(|| from_env().map(|(dir, _)| expand_home(dir, &home())))
-            .unwrap_or_else(default_dir);
+        let state_dir = state_dir(globals, env);
+        // A state directory that was asked for brings its configuration along.
+        let asked = globals.state_dir.is_some() || globals.profile.is_some();
+        let from_env = || env.first(env::CONFIG_PATH).filter(|_| !asked);
         let config = globals
             .config
             .clone()
-            .or_else(|| {
-                env.first(env::CONFIG_PATH)
-                    .map(|(path, _)| expand_home(path, &home()))
-            })
+            .or_else(|| from_env().map(|(path, _)| expand_home(path, &home(env))))
             .unwrap_or_else(|| config_in(&state_dir));
         Self {
+            gateway_state_dir: self::state_dir(globals, &env.without_the_originals()),
             state_dir,
             state_dir_by_flag: globals.state_dir.is_some(),
             config,
         }
     }
-}
 
-impl Paths {
     /// Where a gateway keeps its own state: never in a directory that is only named for clients of
     /// the original.
     pub(crate) fn of_gateway(globals: &Globals, env: &Env) -> Self {
         Self::find(globals, &env.without_the_originals())
+    }
+
+    /// Every directory in which a gateway of this machine may keep its state, the client's first.
+    pub(crate) fn of_local_gateway(&self) -> impl Iterator<Item = &Path> {
+        let own = Some(self.gateway_state_dir.as_path()).filter(|dir| *dir != self.state_dir);
+        std::iter::once(self.state_dir.as_path()).chain(own)
+    }
+}
+
+fn home(env: &Env) -> PathBuf {
+    PathBuf::from(env.first(env::HOME).map_or(".", |(home, _)| home))
+}
+
+fn state_dir(globals: &Globals, env: &Env) -> PathBuf {
+    if let Some(dir) = &globals.state_dir {
+        return dir.clone();
+    }
+    // A profile names a state directory; the environment's is for the unnamed one.
+    if let Some(profile) = &globals.profile {
+        return home(env).join(format!(".clawgate-{profile}"));
+    }
+    match env.first(env::STATE_DIR) {
+        Some((dir, _)) => expand_home(dir, &home(env)),
+        None => home(env).join(".clawgate"),
     }
 }
 
@@ -167,6 +176,8 @@ impl Config {
     pub(crate) fn port(&self, path: &str) -> CommandResult<Option<u16>> {
         match self.get(path) {
             None | Some(Value::Null) => Ok(None),
+            // The gateway lets the system choose then; which one it chose, no file knows.
+            Some(value) if value.as_u64() == Some(0) => Ok(None),
             Some(value) => value
                 .as_u64()
                 .and_then(|port| u16::try_from(port).ok())

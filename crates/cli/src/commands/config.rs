@@ -80,9 +80,9 @@ pub(crate) fn run(context: &Context, command: &ConfigCommand) -> CommandResult {
             let path = &context.paths.config;
             if args.json {
                 let report = json!({"path": path.display().to_string(), "exists": path.exists()});
-                context.output.json_line(&report);
+                context.output.json_line(&report)?;
             } else {
-                context.output.line(shown(context, path));
+                context.output.line(shown(context, path))?;
             }
             Ok(Exit::Ok)
         }
@@ -105,8 +105,8 @@ fn get(context: &Context, args: &GetArgs) -> CommandResult {
         return Err(error.hint("clawgate config file"));
     };
     match value.as_str().filter(|_| !args.json) {
-        Some(text) => context.output.line(plain(text)),
-        None => context.output.json(&value),
+        Some(text) => context.output.line(plain(text))?,
+        None => context.output.json(&value)?,
     }
     Ok(Exit::Ok)
 }
@@ -136,7 +136,7 @@ fn validate(context: &Context, args: &ValidateArgs) -> CommandResult {
                     .collect();
             }
         }
-        output.json_line(&report);
+        output.json_line(&report)?;
     } else {
         let word = if valid { "valid" } else { "not valid" };
         let note = if path.exists() {
@@ -144,12 +144,12 @@ fn validate(context: &Context, args: &ValidateArgs) -> CommandResult {
         } else {
             " (not there; defaults are in use)"
         };
-        output.line(format!("{word}: {}{note}", shown(context, path)));
+        output.line(format!("{word}: {}{note}", shown(context, path)))?;
         for issue in &issues {
-            output.line(plain(&remark(issue)));
+            output.line(plain(&remark(issue)))?;
         }
         for warning in &warnings {
-            output.line(plain(&format!("{} (warning)", remark(warning))));
+            output.line(plain(&format!("{} (warning)", remark(warning))))?;
         }
     }
     Ok(if valid { Exit::Ok } else { Exit::Failed })

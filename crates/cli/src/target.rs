@@ -313,6 +313,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
+    use crate::app::Globals;
 
     fn paths(dir: &Path, config: &str) -> Paths {
         let path = dir.join("clawgate.json");
@@ -390,6 +391,28 @@ mod tests {
             pair("made", "state gateway-token")
         );
         assert!(!target.credential_words().contains("made"));
+    }
+
+    #[test]
+    fn a_state_directory_of_the_original_does_not_hide_this_machines_gateway() {
+        let (home, theirs) = (scratch(), scratch());
+        let text = |dir: &Path| dir.display().to_string();
+        let (home_text, theirs_text) = (text(home.path()), text(theirs.path()));
+        let env = Env::from([
+            ("HOME", home_text.as_str()),
+            ("OPENCLAW_STATE_DIR", &theirs_text),
+        ]);
+        let own = home.path().join(".clawgate");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("gateway-token"), "made").unwrap();
+        let paths = Paths::find(&Globals::default(), &env);
+        let target = Target::resolve(&ConnectArgs::default(), &paths, &env).unwrap();
+        assert_eq!(target.client_state_dir, theirs.path());
+        assert_eq!(
+            seen(target.token.as_ref()),
+            pair("made", "state gateway-token")
+        );
+        assert_eq!(target.gateway_state_dirs, [theirs.path(), own.as_path()]);
     }
 
     #[test]

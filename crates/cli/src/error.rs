@@ -361,7 +361,12 @@ fn connect_hints(error: &ClientError, attempts: &[Attempt], target: &Target) -> 
     let local_proof_tried = attempts
         .iter()
         .any(|attempt| attempt.credential == clawgate_client::CredentialKind::LocalProof);
-    if error.is_credential_refusal() && target.is_loopback() && !local_proof_tried {
+    if error.is_credential_refusal() && target.is_loopback() && target.credential_by_option() {
+        hints.push(
+            "without the option, what is stored for this gateway and its local key are tried"
+                .to_owned(),
+        );
+    } else if error.is_credential_refusal() && target.is_loopback() && !local_proof_tried {
         hints.push(
             "or prove that you own the gateway: --state-dir with the gateway's own state directory"
                 .to_owned(),

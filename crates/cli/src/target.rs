@@ -222,6 +222,9 @@ impl Target {
     /// What to do about a refused or missing token.
     pub(crate) fn token_hint(&self) -> String {
         match (&self.token, self.kind) {
+            (Some(token), _) if token.source.starts_with("--") => {
+                "this token is not the gateway's".to_owned()
+            }
             (Some(token), _) => format!(
                 "the token from {} is not the gateway's; correct it there",
                 token.source

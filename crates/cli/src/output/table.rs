@@ -9,9 +9,12 @@ const GAP: usize = 2;
 /// Nothing is cut to less than this.
 const NARROWEST: usize = 8;
 
-/// A table of plain cells, as wide as the terminal at most: other cells are cut so that those of
-/// the columns in `whole`, which people copy and type, never are. Where even that does not fit,
-/// each row is a block of lines.
+/// So many columns may be left out before a table is better read as blocks.
+const LEFT_OUT_MAX: usize = 2;
+
+/// A table of plain cells, as wide as the terminal at most: other cells are cut, and then the last
+/// columns left out, so that those in `whole`, which people copy and type, never are. Where even
+/// that does not fit, each row is a block of lines.
 pub(crate) fn table(header: &[&str], whole: &[&str], rows: Vec<Vec<String>>) -> String {
     let width = Table::new().width().map(usize::from);
     let rows: Vec<Vec<String>> = rows
@@ -22,10 +25,26 @@ pub(crate) fn table(header: &[&str], whole: &[&str], rows: Vec<Vec<String>>) -> 
                 .collect()
         })
         .collect();
-    match widths(header, whole, &rows, width) {
-        Some(widths) => columns(header, &rows, &widths),
-        None => blocks(header, &rows),
+    within(header, whole, &rows, width)
+}
+
+fn within(header: &[&str], whole: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let says = |at: usize| rows.iter().any(|row| !row[at].is_empty());
+    let mut shown: Vec<usize> = (0..header.len()).filter(|&at| says(at)).collect();
+    let pick = |shown: &[usize], row: &[String]| -> Vec<String> {
+        shown.iter().map(|&at| row[at].clone()).collect()
+    };
+    for _ in 0..=LEFT_OUT_MAX {
+        let names: Vec<&str> = shown.iter().map(|&at| header[at]).collect();
+        let cells: Vec<Vec<String>> = rows.iter().map(|row| pick(&shown, row)).collect();
+        if let Some(widths) = widths(&names, whole, &cells, width) {
+            return columns(&names, &cells, &widths);
+        }
+        let last = shown.iter().rposition(|&at| !whole.contains(&header[at]));
+        let Some(last) = last else { break };
+        shown.remove(last);
     }
+    blocks(header, rows)
 }
 
 /// How wide each column may be; `None` when they do not fit.
@@ -141,15 +160,16 @@ mod tests {
             "a name that goes on and on".to_owned(),
             "cron 0 7 * * 1-5 @ Europe/Berlin".to_owned(),
         ]];
-        for within in [None, Some(200), Some(80), Some(60), Some(20)] {
-            let text = match widths(&header, &["id"], &rows, within) {
-                Some(widths) => columns(&header, &rows, &widths),
-                None => blocks(&header, &rows),
-            };
-            assert!(text.contains(id), "{within:?}: {text}");
+        for width in [None, Some(200), Some(80), Some(60), Some(50), Some(20)] {
+            let text = within(&header, &["id"], &rows, width);
+            assert!(text.contains(id), "{width:?}: {text}");
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            match within {
-                Some(within) if within >= 60 => assert!(widest <= within, "{within}: {text}"),
+            match width {
+                Some(width) if width >= 40 => {
+                    assert!(widest <= width, "{width}: {text}");
+                    assert!(text.starts_with("ID "), "{text}");
+                    assert_eq!(text.contains("SCHEDULE"), width >= 60, "{width}: {text}");
+                }
                 Some(_) => assert!(text.starts_with("id "), "a block: {text}"),
                 None => assert!(text.contains("on and on"), "{text}"),
             }

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clawgate_gateway::{ConfigError, Issue};
 use jsonc_parser::{ParseOptions, parse_to_serde_value};
 use serde_json::Value;
 
@@ -106,6 +107,11 @@ pub(crate) struct Config {
     /// Whether there is a file.
     pub(crate) exists: bool,
     root: Value,
+}
+
+/// What the gateway says of a file: warnings, or why it would not start with it.
+pub(crate) fn judged(path: &Path, env: &Env) -> Result<Vec<Issue>, ConfigError> {
+    clawgate_gateway::validate(path, env.of_gateway(env::GATEWAY_PASSWORD))
 }
 
 impl Config {

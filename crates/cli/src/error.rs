@@ -244,12 +244,17 @@ impl CommandError {
             if let Some(ms) = received.retry_after_ms {
                 return failure.hint(format!("wait {ms} ms and try again"));
             }
-            // What there is, where something was named that is not.
-            let noun = method.split('.').next().unwrap_or_default();
-            return match noun {
-                "cron" => failure.hint("clawgate cron list --all"),
-                "device" => failure.hint("clawgate devices list"),
-                "tokens" => failure.hint("clawgate tokens list"),
+            // What there is, where something is named that may not be.
+            return match method.as_str() {
+                "cron.update" | "cron.run" | "cron.runs" => {
+                    failure.hint("clawgate cron list --all")
+                }
+                "device.pair.approve"
+                | "device.pair.reject"
+                | "device.pair.remove"
+                | "device.token.rotate"
+                | "device.token.revoke" => failure.hint("clawgate devices list"),
+                "tokens.revoke" => failure.hint("clawgate tokens list"),
                 _ => failure,
             };
         };
@@ -338,6 +343,11 @@ fn connect_hints(error: &ClientError, attempts: &[Attempt], target: &Target) -> 
     match error.detail_code() {
         Some("AUTH_TOKEN_MISSING" | "AUTH_TOKEN_MISMATCH") => {
             hints.push(target.token_hint());
+        }
+        Some("AUTH_PASSWORD_MISMATCH")
+            if target.credential_by_option() && target.password.is_some() =>
+        {
+            hints.push("this password is not the gateway's".to_owned());
         }
         Some("AUTH_PASSWORD_MISSING" | "AUTH_PASSWORD_MISMATCH") => {
             hints.push("--password PASSWORD, or CLAWGATE_GATEWAY_PASSWORD, or gateway.auth.password in the configuration".to_owned());

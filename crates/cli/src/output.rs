@@ -90,13 +90,14 @@ impl Output {
 
     /// One JSON value on one line.
     pub(crate) fn json_line(self, value: &Value) -> CommandResult<()> {
-        self.line(value)
+        self.line(json::line(value))
     }
 
     /// A note to stderr, where it does not spoil what a script reads. Where that is closed there
     /// is nobody left to tell.
     pub(crate) fn note(self, text: impl fmt::Display) {
         let mut stderr = io::stderr().lock();
+        let text = plain(&text.to_string());
         drop(writeln!(stderr, "{text}").and_then(|()| stderr.flush()));
     }
 
@@ -106,9 +107,9 @@ impl Output {
             return;
         }
         if as_json {
-            self.note(error.to_json());
+            self.note(json::line(&error.to_json()));
         } else {
-            self.note(plain(&error.lines().join("\n")));
+            self.note(error.lines().join("\n"));
         }
     }
 }

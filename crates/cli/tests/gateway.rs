@@ -183,6 +183,27 @@ fn a_command_that_falls_short_stops_with_what_is_missing_and_why() {
       next: on the gateway's machine: clawgate devices approve req-7
       next: clawgate auth explain
     ");
+    // An API token does not grow by an approval; another one is made.
+    let mut hello = hello_v4(&["operator.read"]);
+    hello["auth"]["basis"] = "api-token".into();
+    hello["auth"]["missing"] = json!([
+        {"scope": "operator.admin", "reason": "not-held"},
+        {"scope": "operator.admin", "reason": "else"},
+    ]);
+    let narrow = answering(hello);
+    let done = run(&terminal, &narrow, &[&add[..], &["--json"]].concat()).exits(4);
+    let error = done.json_error();
+    assert_eq!(
+        error["hints"][0],
+        "clawgate tokens create --name NAME --scopes operator.admin"
+    );
+    assert_eq!(
+        error["details"]["why"],
+        json!([
+            "operator.admin: the credential does not carry it",
+            "operator.admin: else"
+        ])
+    );
     let error = run(&terminal, &server, &[&add[..], &["--json"]].concat())
         .exits(4)
         .json_error();

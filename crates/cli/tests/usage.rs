@@ -538,6 +538,11 @@ fn validate_and_run_agree_about_a_configuration() {
         assert!(report["issues"].to_string().contains(place), "{report}");
         drop(terminal.run(&["gateway", "run", "--port", "0"]).exits(78));
     }
+    // The password may be in the environment, for both.
+    let password = Terminal::new().config("{gateway: {auth: {mode: 'password'}}}");
+    drop(password.run(&["config", "validate"]).exits(1));
+    let password = password.env("CLAWGATE_GATEWAY_PASSWORD", "canary");
+    drop(password.run(&["config", "validate"]).exits(0));
     let odd = Terminal::new().config("{gatway: {}, gateway: {port: 0}}");
     let report = odd.run(&["config", "validate", "--json"]).exits(0).json();
     assert_eq!(report["warnings"][0]["path"], "gatway");

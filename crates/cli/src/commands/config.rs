@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::{
-    config::Config,
+    config::{Config, judged},
     env,
     error::{CommandError, CommandResult},
     exit::Exit,
@@ -115,7 +115,7 @@ fn get(context: &Context, args: &GetArgs) -> CommandResult {
 fn validate(context: &Context, args: &ValidateArgs) -> CommandResult {
     let output = context.output;
     let path = &context.paths.config;
-    let (issues, mut warnings) = match clawgate_gateway::validate(path) {
+    let (issues, mut warnings) = match judged(path, &context.env) {
         Ok(warnings) => (Vec::new(), warnings),
         Err(error) => (error.issues, Vec::new()),
     };

@@ -131,11 +131,11 @@ async fn create(context: &Context, args: &CreateArgs) -> CommandResult {
     }
     let created: Created = read(method, &answer)?;
     context.output.line(plain(&created.token))?;
-    context.output.note(plain(&format!(
+    context.output.note(format!(
         "token {} for {}; it is not shown again",
         created.record.name,
         created.record.scopes.joined()
-    )));
+    ));
     Ok(Exit::Ok)
 }
 

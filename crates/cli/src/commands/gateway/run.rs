@@ -13,6 +13,7 @@ use crate::{
     app::secret,
     commands::Context,
     config::{Config, Paths},
+    env,
     error::{CommandError, CommandResult},
     exit::Exit,
 };
@@ -111,12 +112,6 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> CommandResult {
             context.globals.log_level.as_deref(),
             Some("debug" | "trace")
         );
-    let environment = |name| {
-        context
-            .env
-            .first(&[name])
-            .map(|(value, _)| SecretString::from(value))
-    };
     let options = RunOptions {
         state_dir: paths.state_dir,
         config_path: paths.config,
@@ -125,8 +120,8 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> CommandResult {
         auth: args.auth.clone(),
         token,
         password,
-        environment_token: environment("CLAWGATE_GATEWAY_TOKEN"),
-        environment_password: environment("CLAWGATE_GATEWAY_PASSWORD"),
+        environment_token: context.env.of_gateway(env::GATEWAY_TOKEN),
+        environment_password: context.env.of_gateway(env::GATEWAY_PASSWORD),
         verbose,
     };
     clawgate_gateway::run(&options)

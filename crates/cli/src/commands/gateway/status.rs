@@ -10,7 +10,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     app::ConnectArgs,
     commands::{Context, ORDINARY_MS, call_once},
-    config::Config,
+    config::{Config, judged},
     error::{CommandError, CommandResult},
     exit::Exit,
     output::{Tone, plain, table},
@@ -86,7 +86,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         )
     };
     let failed = rpc.as_ref().is_some_and(Result::is_err);
-    let issues = clawgate_gateway::validate(&config.path)
+    let issues = judged(&config.path, &context.env)
         .err()
         .map(|error| error.issues)
         .unwrap_or_default();

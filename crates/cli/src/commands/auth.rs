@@ -129,7 +129,7 @@ fn explained(link: &Link, explanation: &AuthExplanation) -> Vec<(&'static str, S
         rows.push(("pending", id.clone()));
     }
     if let Some(next) = &explanation.next_step {
-        rows.push(("next", next.clone()));
+        rows.push(("next", link.approach().typed(next)));
     }
     rows
 }

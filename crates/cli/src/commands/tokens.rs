@@ -148,9 +148,12 @@ async fn list(context: &Context, connect: &ConnectArgs) -> CommandResult {
     }
     let list: List = read(method, &answer)?;
     if list.tokens.is_empty() {
+        let create = context
+            .globals
+            .typed("clawgate tokens create --name NAME --scopes SCOPES");
         context
             .output
-            .line("no API tokens; clawgate tokens create --name NAME --scopes SCOPES makes one")?;
+            .line(format!("no API tokens; {create} makes one"))?;
         return Ok(Exit::Ok);
     }
     let now = clock::now_ms();

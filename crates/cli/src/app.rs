@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use crate::{
     commands::{
         auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
-        gateway::GatewayArgs, logs::LogsArgs, status::StatusArgs, system::SystemCommand,
-        tokens::TokensCommand,
+        gateway::GatewayArgs, health::HealthArgs, logs::LogsArgs, status::StatusArgs,
+        system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -49,6 +49,50 @@ pub(crate) struct Globals {
     /// No colours
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) no_color: bool,
+    /// Text for people, also where the output is no terminal and JSON is the rule
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) human: bool,
+    /// The original's log level; debug and trace are what --verbose of gateway run is
+    #[arg(long, global = true, hide = true, value_name = "LEVEL", value_parser = ["silent", "fatal", "error", "warn", "info", "debug", "trace"])]
+    pub(crate) log_level: Option<String>,
+    /// The original's second state directory; refused with the way to have one
+    #[arg(long, global = true, hide = true)]
+    pub(crate) dev: bool,
+}
+
+impl Globals {
+    /// A hint as it must be typed: a command is for the same state directory, configuration and
+    /// profile as the one that gives the hint. Whatever is no command stays as it is.
+    pub(crate) fn typed(&self, hint: &str) -> String {
+        let Some(rest) = hint.strip_prefix("clawgate ") else {
+            return hint.to_owned();
+        };
+        let mut command = "clawgate ".to_owned();
+        let paths = [("--state-dir", &self.state_dir), ("--config", &self.config)]
+            .map(|(option, path)| (option, path.as_ref().map(|path| path.display().to_string())));
+        for (option, value) in paths
+            .into_iter()
+            .chain([("--profile", self.profile.clone())])
+        {
+            if let Some(value) = value {
+                command.push_str(option);
+                command.push(' ');
+                command.push_str(&quoted(&value));
+                command.push(' ');
+            }
+        }
+        command + rest
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./~:@%+=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// What every command that talks to a gateway takes.
@@ -89,7 +133,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// The gateway's health
     #[command(after_help = "Examples:\n  clawgate health\n  clawgate health --json")]
-    Health(ConnectArgs),
+    Health(HealthArgs),
     /// The gateway's log
     #[command(
         after_help = "Examples:\n  clawgate logs --limit 50\n  clawgate logs --follow\n  clawgate logs --json | jq -r 'select(.level==\"error\").message'"
@@ -142,7 +186,7 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct CompletionArgs {
     /// Which shell
-    #[arg(required_unless_present = "shell_flag")]
+    #[arg(required_unless_present_any = ["shell_flag", "install", "write_state"])]
     pub(crate) shell: Option<Shell>,
     /// The same as an option
     #[arg(
@@ -153,6 +197,15 @@ pub(crate) struct CompletionArgs {
         conflicts_with = "shell"
     )]
     pub(crate) shell_flag: Option<Shell>,
+    /// The original's; refused, nothing here writes into the files of a shell
+    #[arg(short = 'i', long, hide = true)]
+    pub(crate) install: bool,
+    /// The original's; refused like --install
+    #[arg(long, hide = true)]
+    pub(crate) write_state: bool,
+    /// Accepted for scripts; there is no question to say yes to
+    #[arg(short = 'y', long, hide = true)]
+    pub(crate) yes: bool,
 }
 
 /// Shells with a completion script.
@@ -183,7 +236,7 @@ impl Command {
         match self {
             Self::Gateway(gateway) => gateway.wants_json(),
             Self::Status(status) => status.connect.json,
-            Self::Health(connect) => connect.json,
+            Self::Health(args) => args.connect.json,
             Self::Logs(logs) => logs.connect.json,
             Self::Cron(cron) => cron.connect().json,
             Self::Devices(devices) => devices.connect().json,
@@ -204,6 +257,13 @@ pub(crate) fn secret(text: &str) -> Result<SecretString, String> {
     Ok(text.into())
 }
 
+/// Whether a command line that does not read asks for JSON: then its error is JSON too.
+pub(crate) fn asks_for_json<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> bool {
+    args.into_iter()
+        .take_while(|arg| arg.as_ref() != "--")
+        .any(|arg| arg.as_ref() == "--json")
+}
+
 fn profile(text: &str) -> Result<String, String> {
     let ok = !text.is_empty()
         && text
@@ -213,5 +273,26 @@ fn profile(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("letters, digits, - and _ only".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_for_the_same_state_and_configuration() {
+        let globals = Globals {
+            state_dir: Some("/srv/my claw".into()),
+            config: Some("/srv/c.json".into()),
+            profile: Some("lab".to_owned()),
+            ..Globals::default()
+        };
+        assert_eq!(
+            globals.typed("clawgate config validate"),
+            "clawgate --state-dir '/srv/my claw' --config /srv/c.json --profile lab config validate"
+        );
+        assert_eq!(globals.typed("wait a little"), "wait a little");
+        assert_eq!(Globals::default().typed("clawgate logs"), "clawgate logs");
     }
 }

@@ -54,6 +54,12 @@ impl Context {
 
 /// Runs a command to its exit code.
 pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
+    if context.globals.dev {
+        return Err(CommandError::usage(
+            "there is no --dev; a profile is a second state directory, and takes its own port",
+        )
+        .hint("clawgate --profile dev gateway run --port 19001"));
+    }
     match command {
         Command::Gateway(args) => gateway::run(context, *args),
         Command::Status(args) => block_on(status::run(context, &args)),
@@ -66,6 +72,12 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
         Command::Completion(args) => {
+            if args.install || args.write_state {
+                return Err(CommandError::usage(
+                    "nothing here writes into the files of a shell; redirect the script instead",
+                )
+                .hint("clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate"));
+            }
             let shell = args.shell.or(args.shell_flag);
             let shell = shell.ok_or_else(|| CommandError::usage("which shell?"))?;
             let mut script = Vec::new();
@@ -77,7 +89,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
             );
             context
                 .output
-                .line(String::from_utf8_lossy(&script).trim_end());
+                .line(String::from_utf8_lossy(&script).trim_end())?;
             Ok(Exit::Ok)
         }
     }

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clawgate_gateway::{ConfigError, Issue};
 use jsonc_parser::{ParseOptions, parse_to_serde_value};
 use serde_json::Value;
 
@@ -13,9 +14,6 @@ use crate::{
     env::{self, Env},
     error::{CommandError, CommandResult},
 };
-
-/// What a masked secret prints as; the original's word, which scripts look for.
-const MASK: &str = "__OPENCLAW_REDACTED__";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -26,50 +24,59 @@ pub(crate) struct Paths {
     pub(crate) state_dir_by_flag: bool,
     /// The configuration file.
     pub(crate) config: PathBuf,
+    /// Where this machine's gateway keeps its state; another place than the client's where only the
+    /// original's variable names one.
+    pub(crate) gateway_state_dir: PathBuf,
 }
 
 impl Paths {
     /// Flags, then ours of the environment, then the original's, then the defaults.
     pub(crate) fn find(globals: &Globals, env: &Env) -> Self {
-        let home = || PathBuf::from(env.first(env::HOME).map_or(".", |(home, _)| home));
-        let default_dir = || match &globals.profile {
-            Some(profile) => home().join(format!(".clawgate-{profile}")),
-            None => home().join(".clawgate"),
-        };
-        // A profile names a state directory; the environment's is for the unnamed one.
-        let from_env = || {
-            globals
-                .profile
-                .is_none()
-                .then(|| env.first(env::STATE_DIR))
-                .flatten()
-        };
-        let state_dir = globals
-            .state_dir
-            .clone()
-            .or_else(|| from_env().map(|(dir, _)| expand_home(dir, &home())))
-            .unwrap_or_else(default_dir);
+        let state_dir = state_dir(globals, env);
+        // A state directory that was asked for brings its configuration along.
+        let asked = globals.state_dir.is_some() || globals.profile.is_some();
+        let from_env = || env.first(env::CONFIG_PATH).filter(|_| !asked);
         let config = globals
             .config
             .clone()
-            .or_else(|| {
-                env.first(env::CONFIG_PATH)
-                    .map(|(path, _)| expand_home(path, &home()))
-            })
+            .or_else(|| from_env().map(|(path, _)| expand_home(path, &home(env))))
             .unwrap_or_else(|| config_in(&state_dir));
         Self {
+            gateway_state_dir: self::state_dir(globals, &env.without_the_originals()),
             state_dir,
             state_dir_by_flag: globals.state_dir.is_some(),
             config,
         }
     }
-}
 
-impl Paths {
     /// Where a gateway keeps its own state: never in a directory that is only named for clients of
     /// the original.
     pub(crate) fn of_gateway(globals: &Globals, env: &Env) -> Self {
         Self::find(globals, &env.without_the_originals())
+    }
+
+    /// Every directory in which a gateway of this machine may keep its state, the client's first.
+    pub(crate) fn of_local_gateway(&self) -> impl Iterator<Item = &Path> {
+        let own = Some(self.gateway_state_dir.as_path()).filter(|dir| *dir != self.state_dir);
+        std::iter::once(self.state_dir.as_path()).chain(own)
+    }
+}
+
+fn home(env: &Env) -> PathBuf {
+    PathBuf::from(env.first(env::HOME).map_or(".", |(home, _)| home))
+}
+
+fn state_dir(globals: &Globals, env: &Env) -> PathBuf {
+    if let Some(dir) = &globals.state_dir {
+        return dir.clone();
+    }
+    // A profile names a state directory; the environment's is for the unnamed one.
+    if let Some(profile) = &globals.profile {
+        return home(env).join(format!(".clawgate-{profile}"));
+    }
+    match env.first(env::STATE_DIR) {
+        Some((dir, _)) => expand_home(dir, &home(env)),
+        None => home(env).join(".clawgate"),
     }
 }
 
@@ -102,13 +109,9 @@ pub(crate) struct Config {
     root: Value,
 }
 
-/// A value that a client uses does not have the type that it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Issue {
-    /// Dotted path.
-    pub(crate) path: String,
-    /// What was expected.
-    pub(crate) message: String,
+/// What the gateway says of a file: warnings, or why it would not start with it.
+pub(crate) fn judged(path: &Path, env: &Env) -> Result<Vec<Issue>, ConfigError> {
+    clawgate_gateway::validate(path, env.of_gateway(env::GATEWAY_PASSWORD))
 }
 
 impl Config {
@@ -154,16 +157,14 @@ impl Config {
         Some(value)
     }
 
-    /// A member with every secret masked.
+    /// A member with every secret masked, as the gateway itself would show it.
     pub(crate) fn masked(&self, path: &str) -> Option<Value> {
-        let mut value = self.get(path)?.clone();
-        let name = path.rsplit('.').next().unwrap_or_default();
-        if is_secret_name(name) {
-            mask_all(&mut value);
-        } else {
-            mask_members(&mut value);
-        }
-        Some(value)
+        // The whole is masked: whether a value is a secret can depend on what it stands in.
+        let whole = Self {
+            root: clawgate_gateway::redact(&self.root),
+            ..self.clone()
+        };
+        whole.get(path).cloned()
     }
 
     /// A text; `${NAME}` stands for the variable, and counts as absent when that is not set.
@@ -181,6 +182,8 @@ impl Config {
     pub(crate) fn port(&self, path: &str) -> CommandResult<Option<u16>> {
         match self.get(path) {
             None | Some(Value::Null) => Ok(None),
+            // The gateway lets the system choose then; which one it chose, no file knows.
+            Some(value) if value.as_u64() == Some(0) => Ok(None),
             Some(value) => value
                 .as_u64()
                 .and_then(|port| u16::try_from(port).ok())
@@ -190,92 +193,26 @@ impl Config {
         }
     }
 
-    /// What is wrong with the members that this program knows.
-    pub(crate) fn issues(&self) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        let mut check = |path: &str, expected: &str, ok: bool| {
-            if !ok {
-                let message = format!("expected {expected}");
-                issues.push(Issue {
-                    path: path.to_owned(),
-                    message,
-                });
-            }
-        };
-        check("", "an object", self.root.is_object());
-        for path in [
-            "gateway",
-            "gateway.auth",
-            "gateway.remote",
-            "gateway.controlUi",
-            "cron",
-        ] {
-            let value = self.get(path);
-            check(path, "an object", value.is_none_or(Value::is_object));
-        }
-        for (path, words) in [
-            ("gateway.mode", &["local", "remote"][..]),
-            (
-                "gateway.bind",
-                &["loopback", "lan", "auto", "custom", "tailnet"][..],
-            ),
-            (
-                "gateway.auth.mode",
-                &["none", "token", "password", "trusted-proxy"][..],
-            ),
-        ] {
-            let value = self.get(path);
-            let ok = value.is_none_or(|v| v.as_str().is_some_and(|word| words.contains(&word)));
-            check(path, &format!("one of {}", words.join(", ")), ok);
-        }
-        for path in [
-            "gateway.auth.token",
-            "gateway.auth.password",
-            "gateway.remote.token",
-            "gateway.remote.password",
-        ] {
-            let ok = self
-                .get(path)
-                .is_none_or(|value| value.is_string() || value.is_object());
-            check(path, "a text", ok);
-        }
-        for path in ["gateway.remote.url", "gateway.remote.tlsFingerprint"] {
-            check(path, "a text", self.get(path).is_none_or(Value::is_string));
-        }
-        check(
-            "gateway.port",
-            "a port from 1 to 65535",
-            self.port("gateway.port").is_ok(),
-        );
-        let proxies = self.get("gateway.trustedProxies");
-        let ok = proxies.is_none_or(|value| {
-            value
-                .as_array()
-                .is_some_and(|list| list.iter().all(Value::is_string))
-        });
-        check("gateway.trustedProxies", "a list of addresses", ok);
-        issues
-    }
-
     fn wrong(&self, path: &str, expected: &str) -> CommandError {
-        CommandError::config(format!(
+        let error = CommandError::config(format!(
             "{path} in {} is not {expected}",
             self.path.display()
-        ))
-        .hint("clawgate config validate")
+        ));
+        // What only clients read is none of the gateway's concern, whose reading is checked there.
+        if path.starts_with("gateway.remote") {
+            error
+        } else {
+            error.hint("clawgate config validate")
+        }
     }
 }
 
-/// JSON with comments, as the original writes it by hand and by machine.
+/// JSON with comments, by the gateway's rules: both read the same file.
 fn parse(text: &str) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let options = ParseOptions {
-        allow_missing_commas: false,
-        ..ParseOptions::default()
-    };
-    parse_to_serde_value::<Value>(text, &options).map_err(|error| error.to_string())
+    parse_to_serde_value::<Value>(text, &ParseOptions::default()).map_err(|error| error.to_string())
 }
 
 fn resolve(text: &str) -> Option<String> {
@@ -287,37 +224,6 @@ fn resolve(text: &str) -> Option<String> {
         Some(name) => Env::named(name),
         None if text.is_empty() => None,
         None => Some(text.to_owned()),
-    }
-}
-
-fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["token", "password", "secret", "apikey", "privatekey"]
-        .iter()
-        .any(|word| name == *word || name.ends_with(word))
-}
-
-fn mask_members(value: &mut Value) {
-    if let Some(members) = value.as_object_mut() {
-        for (name, member) in members {
-            if is_secret_name(name) {
-                mask_all(member);
-            } else {
-                mask_members(member);
-            }
-        }
-    } else if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(mask_members);
-    }
-}
-
-fn mask_all(value: &mut Value) {
-    if let Some(members) = value.as_object_mut() {
-        members.values_mut().for_each(mask_all);
-    } else if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(mask_all);
-    } else if !value.is_null() && !value.is_boolean() {
-        *value = MASK.into();
     }
 }
 
@@ -346,7 +252,6 @@ mod tests {
         );
         assert_eq!(config.get("gateway.list[0].id"), Some(&json!("x")));
         assert_eq!(config.get("gateway.nope"), None);
-        assert!(parse("{a: 1 b: 2}").is_err());
         assert!(parse("{").is_err());
         assert_eq!(parse("  ").unwrap(), json!({}));
     }
@@ -361,7 +266,8 @@ mod tests {
     fn secrets_are_masked_wherever_they_are() {
         let config = config(
             r#"{"gateway":{"auth":{"mode":"token","token":"canary"}},
-            "hooks":{"token":"canary"},"models":{"apiKey":"canary","list":[{"botToken":"canary"}]}}"#,
+            "hooks":{"token":"canary"},"models":{"apiKey":"canary","list":[{"botToken":"canary"}],
+            "headers":{"x":"canary"},"clientSecretValue":"canary","proxy":"http://u:canary@h"}}"#,
         );
         for path in [
             "gateway",
@@ -369,26 +275,31 @@ mod tests {
             "gateway.auth.token",
             "hooks",
             "models",
+            "models.headers.x",
+            "models.proxy",
         ] {
             let text = config.masked(path).unwrap().to_string();
             assert!(!text.contains("canary"), "{path}: {text}");
         }
-        assert_eq!(config.masked("gateway.auth.token").unwrap(), json!(MASK));
+        assert_eq!(
+            config.masked("gateway.auth.token").unwrap(),
+            json!("__OPENCLAW_REDACTED__")
+        );
         assert_eq!(config.masked("gateway.auth.mode").unwrap(), json!("token"));
     }
 
     #[test]
     fn wrong_types_are_named_with_path_and_expectation() {
-        let config = config(r#"{"gateway":{"port":"x","auth":{"token":5,"mode":"tokn"}}}"#);
-        let paths: Vec<String> = config
-            .issues()
-            .into_iter()
-            .map(|issue| issue.path)
-            .collect();
-        assert_eq!(
-            paths,
-            ["gateway.auth.mode", "gateway.auth.token", "gateway.port"]
-        );
-        assert!(config.text("gateway.auth.token").is_err());
+        let config = config(r#"{"gateway":{"port":"x","auth":{"token":5}}}"#);
+        for (error, place) in [
+            (
+                config.text("gateway.auth.token").unwrap_err(),
+                "gateway.auth.token",
+            ),
+            (config.port("gateway.port").unwrap_err(), "gateway.port"),
+        ] {
+            assert!(error.message().contains(place), "{error:?}");
+            assert_eq!(error.hints(), ["clawgate config validate"]);
+        }
     }
 }

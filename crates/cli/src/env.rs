@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use secrecy::SecretString;
+
 /// A snapshot of the variables that matter.
 #[derive(Clone, Default)]
 pub(crate) struct Env(HashMap<&'static str, String>);
@@ -12,6 +14,10 @@ pub(crate) const URL: &[&str] = &["CLAWGATE_GATEWAY_URL", "OPENCLAW_GATEWAY_URL"
 pub(crate) const TOKEN: &[&str] = &["CLAWGATE_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_TOKEN"];
 /// Shared password.
 pub(crate) const PASSWORD: &[&str] = &["CLAWGATE_GATEWAY_PASSWORD", "OPENCLAW_GATEWAY_PASSWORD"];
+/// Shared token of the gateway that is started.
+pub(crate) const GATEWAY_TOKEN: &str = TOKEN[0];
+/// Shared password of the gateway that is started.
+pub(crate) const GATEWAY_PASSWORD: &str = PASSWORD[0];
 /// Port of the local gateway.
 pub(crate) const PORT: &[&str] = &["CLAWGATE_GATEWAY_PORT", "OPENCLAW_GATEWAY_PORT"];
 /// State directory of the client.
@@ -54,6 +60,12 @@ impl Env {
             let value = self.0.get(name)?.trim();
             (!value.is_empty()).then_some((value, *name))
         })
+    }
+
+    /// A secret that `gateway run` takes from a variable of ours.
+    pub(crate) fn of_gateway(&self, name: &'static str) -> Option<SecretString> {
+        self.first(&[name])
+            .map(|(value, _)| SecretString::from(value))
     }
 
     /// Only our own variables, and those of the system.

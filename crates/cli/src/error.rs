@@ -1,9 +1,11 @@
 //! Errors as a person or a script reads them: what failed, with which credential, what to type next.
 
+use std::io;
+
 use clawgate_client::{Attempt, ClientError, EndpointError, IdentityError, Outcome};
 use serde_json::{Value, json};
 
-use crate::{exit::Exit, target::Target};
+use crate::{app::Globals, exit::Exit, target::Target};
 
 /// Result of a command.
 pub(crate) type CommandResult<T = Exit> = Result<T, CommandError>;
@@ -20,6 +22,8 @@ struct Inner {
     details: Option<Value>,
     facts: Vec<(&'static str, String)>,
     hints: Vec<String>,
+    /// Whether its JSON is a line of `logs --json`.
+    log_form: bool,
 }
 
 impl CommandError {
@@ -32,6 +36,7 @@ impl CommandError {
             details: None,
             facts: Vec::new(),
             hints: Vec::new(),
+            log_form: false,
         }))
     }
 
@@ -48,6 +53,41 @@ impl CommandError {
     /// Something that should not happen.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(Exit::Internal, "INTERNAL", message)
+    }
+
+    /// Code of a failed write.
+    pub(crate) const OUTPUT: &'static str = "OUTPUT";
+
+    /// Stdout takes no more. A reader that has seen enough is no failure.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        let exit = if error.kind() == io::ErrorKind::BrokenPipe {
+            Exit::Ok
+        } else {
+            Exit::Internal
+        };
+        let message = format!("cannot write the output: {error}");
+        Self::new(exit, Self::OUTPUT, message)
+    }
+
+    /// The same as `logs --json` tells it.
+    #[must_use]
+    pub(crate) fn in_log_form(mut self) -> Self {
+        self.0.log_form = true;
+        self
+    }
+
+    /// Whether there is nothing to tell.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.0.exit == Exit::Ok
+    }
+
+    /// The same with its hints as they must be typed under these options.
+    #[must_use]
+    pub(crate) fn under(mut self, globals: &Globals) -> Self {
+        for hint in &mut self.0.hints {
+            *hint = globals.typed(hint);
+        }
+        self
     }
 
     /// The same with one more hint.
@@ -74,6 +114,11 @@ impl CommandError {
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         self.0.exit
+    }
+
+    /// The stable word.
+    pub(crate) fn code(&self) -> &str {
+        &self.0.code
     }
 
     /// The message alone.
@@ -105,10 +150,32 @@ impl CommandError {
             Some(other) => [("details".to_owned(), other)].into_iter().collect(),
             None => serde_json::Map::new(),
         };
+        let from_gateway: Vec<String> = details.keys().cloned().collect();
         for (label, value) in &self.0.facts {
-            details
-                .entry((*label).to_owned())
-                .or_insert_with(|| value.clone().into());
+            if from_gateway.iter().any(|name| name == label) {
+                continue;
+            }
+            // A label that comes twice is a list.
+            match details.get_mut(*label) {
+                None => {
+                    details.insert((*label).to_owned(), value.clone().into());
+                }
+                Some(Value::Array(list)) => list.push(value.clone().into()),
+                Some(first) => *first = json!([first.take(), value]),
+            }
+        }
+        if self.0.log_form {
+            // The original's members, where its `error` is a text; ours beside them.
+            return json!({
+                "type": "error",
+                "message": self.0.message,
+                "error": self.lines().join("\n").trim_start_matches("error: "),
+                "details": details,
+                "hint": self.0.hints.first(),
+                "kind": self.0.exit.kind(),
+                "code": self.0.code,
+                "hints": self.0.hints,
+            });
         }
         json!({"error": {
             "kind": self.0.exit.kind(),
@@ -174,9 +241,21 @@ impl CommandError {
             let failure = Self::new(Exit::Failed, code, error.to_string())
                 .details(received.details.clone())
                 .fact("gateway", target.endpoint.to_string());
-            return match received.retry_after_ms {
-                Some(ms) => failure.hint(format!("wait {ms} ms and try again")),
-                None => failure,
+            if let Some(ms) = received.retry_after_ms {
+                return failure.hint(format!("wait {ms} ms and try again"));
+            }
+            // What there is, where something is named that may not be.
+            return match method.as_str() {
+                "cron.update" | "cron.run" | "cron.runs" => {
+                    failure.hint("clawgate cron list --all")
+                }
+                "device.pair.approve"
+                | "device.pair.reject"
+                | "device.pair.remove"
+                | "device.token.rotate"
+                | "device.token.revoke" => failure.hint("clawgate devices list"),
+                "tokens.revoke" => failure.hint("clawgate tokens list"),
+                _ => failure,
             };
         };
         let failure = Self::new(Exit::Unauthorized, code, error.to_string())
@@ -235,7 +314,7 @@ fn connect_hints(error: &ClientError, attempts: &[Attempt], target: &Target) -> 
     }
     if let ClientError::Connect { .. } | ClientError::Timeout { .. } = error {
         if target.is_local_default() {
-            hints.push("clawgate gateway run    (is it running, and on this port?)".to_owned());
+            hints.push("clawgate gateway run".to_owned());
         } else {
             hints.push("check the URL, and that the gateway there is running".to_owned());
         }
@@ -265,6 +344,11 @@ fn connect_hints(error: &ClientError, attempts: &[Attempt], target: &Target) -> 
         Some("AUTH_TOKEN_MISSING" | "AUTH_TOKEN_MISMATCH") => {
             hints.push(target.token_hint());
         }
+        Some("AUTH_PASSWORD_MISMATCH")
+            if target.credential_by_option() && target.password.is_some() =>
+        {
+            hints.push("this password is not the gateway's".to_owned());
+        }
         Some("AUTH_PASSWORD_MISSING" | "AUTH_PASSWORD_MISMATCH") => {
             hints.push("--password PASSWORD, or CLAWGATE_GATEWAY_PASSWORD, or gateway.auth.password in the configuration".to_owned());
         }
@@ -287,7 +371,12 @@ fn connect_hints(error: &ClientError, attempts: &[Attempt], target: &Target) -> 
     let local_proof_tried = attempts
         .iter()
         .any(|attempt| attempt.credential == clawgate_client::CredentialKind::LocalProof);
-    if error.is_credential_refusal() && target.is_loopback() && !local_proof_tried {
+    if error.is_credential_refusal() && target.is_loopback() && target.credential_by_option() {
+        hints.push(
+            "without the option, what is stored for this gateway and its local key are tried"
+                .to_owned(),
+        );
+    } else if error.is_credential_refusal() && target.is_loopback() && !local_proof_tried {
         hints.push(
             "or prove that you own the gateway: --state-dir with the gateway's own state directory"
                 .to_owned(),

@@ -19,32 +19,64 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 
-use crate::{app::App, commands::Context, exit::Exit, output::Output};
+use crate::{app::App, commands::Context, error::CommandError, exit::Exit, output::Output};
 
 fn main() -> ExitCode {
-    let app = match App::try_parse() {
-        Ok(app) => app,
-        Err(error) => {
-            // Help and version are printed by clap and are no failure.
-            drop(error.print());
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Ok
-            };
-            return exit.into();
-        }
+    let args: Vec<_> = std::env::args_os().collect();
+    let no_color = output::no_color_wanted() || args.iter().any(|arg| arg == "--no-color");
+    let color = if no_color {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
     };
-    let output = Output::new(app.globals.no_color);
+    let parsed = App::command()
+        .color(color)
+        .try_get_matches_from(&args)
+        .and_then(|matches| App::from_arg_matches(&matches));
+    let app = match parsed {
+        Ok(app) => app,
+        Err(error) => return misread(&error, app::asks_for_json(&args)).into(),
+    };
+    let output = Output::new(&app.globals);
     let as_json = app.command.wants_json();
     let context = Context::new(app.globals, output);
     match commands::run(&context, app.command) {
         Ok(exit) => exit.into(),
         Err(error) => {
+            let error = error.under(&context.globals);
             output.error(&error, as_json);
             error.exit().into()
+        }
+    }
+}
+
+/// What clap says instead of a command: help and version, which are no failure, or wrong usage.
+fn misread(error: &clap::Error, as_json: bool) -> Exit {
+    if error.use_stderr() && as_json {
+        let text = error.to_string();
+        let end = ["\n\nUsage:", "\n\nFor more information"]
+            .iter()
+            .filter_map(|mark| text.find(mark))
+            .min();
+        let words: Vec<&str> = text[..end.unwrap_or(text.len())]
+            .split_whitespace()
+            .collect();
+        let message = words.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        let failure = CommandError::usage(message);
+        Output::new(&app::Globals::default()).error(&failure, true);
+        return failure.exit();
+    }
+    match error.print() {
+        Ok(()) if error.use_stderr() => Exit::Usage,
+        Ok(()) => Exit::Ok,
+        Err(_) if error.use_stderr() => Exit::Usage,
+        Err(problem) => {
+            let failure = CommandError::output(&problem);
+            Output::new(&app::Globals::default()).error(&failure, false);
+            failure.exit()
         }
     }
 }

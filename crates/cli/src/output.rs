@@ -5,17 +5,22 @@ pub(crate) mod table;
 
 use std::{
     fmt,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
 };
 
 use serde_json::Value;
 
-use crate::error::CommandError;
+use crate::{
+    app::Globals,
+    error::{CommandError, CommandResult},
+};
 
 /// Where a command writes, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     color: bool,
+    /// Whether stdout is a program and nobody asked for text.
+    piped: bool,
 }
 
 /// A way to set words apart, where colours are on.
@@ -28,13 +33,26 @@ pub(crate) enum Tone {
     Bold,
 }
 
+/// Whether the environment objects to colours.
+pub(crate) fn no_color_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 impl Output {
     /// Colours only on a terminal, and only if nobody objects.
-    pub(crate) fn new(no_color: bool) -> Self {
-        let wanted = !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    pub(crate) fn new(globals: &Globals) -> Self {
+        let terminal = io::stdout().is_terminal();
         Self {
-            color: wanted && io::stdout().is_terminal(),
+            color: terminal && !globals.no_color && !no_color_wanted(),
+            piped: !terminal && !globals.human,
         }
+    }
+
+    /// Whether a command prints JSON whose original always does: with `--json`, and without it
+    /// where a program reads.
+    pub(crate) fn always_json(self, asked: bool) -> bool {
+        asked || self.piped
     }
 
     /// Words in a tone.
@@ -57,34 +75,69 @@ impl Output {
         self.color
     }
 
-    /// One or more lines to stdout.
-    pub(crate) fn line(self, text: impl fmt::Display) {
-        write(io::stdout().lock(), &text);
+    /// One or more lines to stdout. What cannot be written ends the command.
+    pub(crate) fn line(self, text: impl fmt::Display) -> CommandResult<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")
+            .and_then(|()| stdout.flush())
+            .map_err(|error| CommandError::output(&error))
     }
 
     /// Pretty JSON to stdout, with two blanks as the original prints it.
-    pub(crate) fn json(self, value: &Value) {
-        self.line(json::pretty(value));
+    pub(crate) fn json(self, value: &Value) -> CommandResult<()> {
+        self.line(json::pretty(value))
     }
 
     /// One JSON value on one line.
-    pub(crate) fn json_line(self, value: &Value) {
-        self.line(value);
+    pub(crate) fn json_line(self, value: &Value) -> CommandResult<()> {
+        self.line(json::line(value))
     }
 
-    /// A note to stderr, where it does not spoil what a script reads.
+    /// A note to stderr, where it does not spoil what a script reads. Where that is closed there
+    /// is nobody left to tell.
     pub(crate) fn note(self, text: impl fmt::Display) {
-        write(io::stderr().lock(), &text);
+        let mut stderr = io::stderr().lock();
+        let text = plain(&text.to_string());
+        drop(writeln!(stderr, "{text}").and_then(|()| stderr.flush()));
     }
 
-    /// A failure to stderr.
+    /// A failure to stderr. A reader that went away (`| head`) is none.
     pub(crate) fn error(self, error: &CommandError, as_json: bool) {
+        if error.is_silent() {
+            return;
+        }
         if as_json {
-            self.note(error.to_json());
+            self.note(json::line(&error.to_json()));
         } else {
-            self.note(plain(&error.lines().join("\n")));
+            self.note(error.lines().join("\n"));
         }
     }
+}
+
+/// Ends when whoever reads stdout went away; never, where that cannot be watched.
+#[cfg(unix)]
+pub(crate) async fn reader_gone() {
+    use std::os::fd::AsFd as _;
+
+    use tokio::{io::Interest, net::unix::pipe::Sender};
+
+    // Only watched: nothing is written through it, so the pipe's mode stays as it is.
+    let watched = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(Sender::from_owned_fd_unchecked);
+    if let Ok(watched) = watched
+        && watched.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Ends when whoever reads stdout went away; here only a write shows it.
+#[cfg(not(unix))]
+pub(crate) async fn reader_gone() {
+    std::future::pending::<()>().await;
 }
 
 /// Gateways send text; a terminal takes commands. Only line breaks and tabs pass, and the colours
@@ -99,9 +152,4 @@ pub(crate) fn plain(text: &str) -> String {
             }
         })
         .collect()
-}
-
-/// A reader that went away (`| head`) is no failure of the command.
-fn write(mut to: impl io::Write, text: &dyn fmt::Display) {
-    drop(writeln!(to, "{text}").and_then(|()| to.flush()));
 }

@@ -10,11 +10,12 @@ use clawgate_protocol::connect::MissingScope;
 use serde_json::Value;
 
 use crate::{
-    app::ConnectArgs,
+    app::{ConnectArgs, Globals},
     commands::Context,
     error::{CommandError, CommandResult, approve_hint, attempts_words},
     exit::Exit,
     target::Target,
+    words,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,6 +32,7 @@ pub(crate) struct Approach {
     local_key: Option<LocalKey>,
     mode: Mode,
     within: Duration,
+    globals: Globals,
 }
 
 impl Approach {
@@ -48,10 +50,11 @@ impl Approach {
             .find(&target.endpoint, ROLE, target.is_local_default())
             .map_err(|error| unreadable(&error))?;
         // A key that this user may not read is no error: it is for the gateway's owner.
-        let local_key = match &target.gateway_state_dir {
-            Some(dir) if target.is_loopback() => LocalKey::load(dir).ok().flatten(),
-            Some(_) | None => None,
-        };
+        let local_key = target
+            .gateway_state_dirs
+            .iter()
+            .filter(|_| target.is_loopback())
+            .find_map(|dir| LocalKey::load(dir).ok().flatten());
         let within = Duration::from_millis(args.timeout.unwrap_or(default_timeout_ms));
         Ok(Self {
             target,
@@ -61,12 +64,18 @@ impl Approach {
             local_key,
             mode,
             within,
+            globals: context.globals.clone(),
         })
     }
 
     /// This machine's device id.
     pub(crate) fn device_id(&self) -> &str {
         self.identity.device_id()
+    }
+
+    /// A hint as it must be typed for the same state and configuration.
+    pub(crate) fn typed(&self, hint: &str) -> String {
+        self.globals.typed(hint)
     }
 
     /// The time limit.
@@ -132,6 +141,7 @@ impl Approach {
             token: secret(&self.target.token),
             second_token: secret(&self.target.second_token),
             password: secret(&self.target.password),
+            asks_about_credential: self.target.credential_by_option(),
             stored: self.stored.clone(),
             local_key: self.local_key.clone(),
         };
@@ -199,15 +209,22 @@ impl Link {
 
     /// Calls a method.
     pub(crate) async fn call(&self, method: &str, params: Option<&Value>) -> CommandResult<Value> {
-        self.try_call(method, params).await.map_err(|error| {
-            let served = self.opened.session.serves(method);
-            let error = CommandError::call(&error, &self.approach.target);
-            if served {
-                error
-            } else {
-                error.hint(format!("this gateway does not list {method}"))
-            }
-        })
+        self.try_call(method, params)
+            .await
+            .map_err(|error| self.failed(method, &error))
+    }
+
+    /// A failed call of this session, told.
+    pub(crate) fn failed(&self, method: &str, error: &ClientError) -> CommandError {
+        let served = self.opened.session.serves(method);
+        let error = CommandError::call(error, &self.approach.target);
+        if served {
+            error
+        } else {
+            error
+                .hint(format!("this gateway does not list {method}"))
+                .hint("clawgate gateway call health")
+        }
     }
 
     /// Calls a method; the caller judges the failure.
@@ -284,14 +301,19 @@ impl Link {
             .flat_map(|auth| &auth.missing)
             .filter(needed)
         {
-            error = error.fact("why", format!("{}: {}", why.scope, why.reason));
+            error = error.fact("why", words::why_missing(why));
         }
         if attempts.len() > 1 {
             error = error.fact("tried", attempts_words(attempts));
         }
-        if let Some(id) = auth.and_then(|auth| auth.pending_request_id.as_deref()) {
+        if auth.is_some_and(|auth| auth.basis.as_deref().is_some_and(|b| b == "api-token")) {
+            let scopes = missing.joined();
+            error = error.hint(format!(
+                "clawgate tokens create --name NAME --scopes {scopes}"
+            ));
+        } else if let Some(id) = auth.and_then(|auth| auth.pending_request_id.as_deref()) {
             error = error.hint(format!("on the gateway's machine: {}", approve_hint(id)));
-        } else if target.is_loopback() && target.gateway_state_dir.is_none() {
+        } else if target.is_loopback() && target.gateway_state_dirs.is_empty() {
             error = error
                 .hint("as the gateway's owner: --state-dir with the gateway's state directory");
         }

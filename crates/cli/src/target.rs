@@ -1,7 +1,10 @@
 //! Which gateway, and with which credential: every choice carries the name of what made it, and a
 //! secret only ever goes with the endpoint that its source belongs to.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clawgate_client::Endpoint;
 use secrecy::SecretString;
@@ -67,8 +70,8 @@ pub(crate) struct Target {
     pub(crate) tls_fingerprint: Option<String>,
     /// Whether plaintext may go to private addresses.
     pub(crate) allow_private_plaintext: bool,
-    /// State directory whose local key belongs to this gateway.
-    pub(crate) gateway_state_dir: Option<PathBuf>,
+    /// State directories whose local key may belong to this gateway, the likeliest first.
+    pub(crate) gateway_state_dirs: Vec<PathBuf>,
     /// Where this client keeps its identity.
     pub(crate) client_state_dir: PathBuf,
     /// Port of the local gateway.
@@ -123,8 +126,11 @@ impl Target {
             allow_private_plaintext: env
                 .first(env::ALLOW_PRIVATE)
                 .is_some_and(|(on, _)| on == "1"),
-            gateway_state_dir: (is_local || paths.state_dir_by_flag)
-                .then(|| paths.state_dir.clone()),
+            gateway_state_dirs: if is_local || paths.state_dir_by_flag {
+                paths.of_local_gateway().map(Path::to_owned).collect()
+            } else {
+                Vec::new()
+            },
             client_state_dir: paths.state_dir.clone(),
             local_port,
         };
@@ -143,7 +149,8 @@ impl Target {
                 target.token = from_env(env, env::TOKEN);
                 target.password = from_env(env, env::PASSWORD);
                 if target.token.is_none() && target.password.is_none() {
-                    return Err(url_needs_credentials("a gateway URL in the environment"));
+                    return Err(url_needs_credentials("a gateway URL in the environment")
+                        .hint("or set CLAWGATE_GATEWAY_TOKEN beside CLAWGATE_GATEWAY_URL"));
                 }
                 Ok(target)
             }
@@ -174,6 +181,14 @@ impl Target {
                 Ok(target)
             }
         }
+    }
+
+    /// Whether the credential was given by an option, for this command alone.
+    pub(crate) fn credential_by_option(&self) -> bool {
+        [&self.token, &self.password]
+            .into_iter()
+            .flatten()
+            .any(|sourced| sourced.source.starts_with("--"))
     }
 
     /// Whether it is this machine's own gateway by default.
@@ -207,6 +222,9 @@ impl Target {
     /// What to do about a refused or missing token.
     pub(crate) fn token_hint(&self) -> String {
         match (&self.token, self.kind) {
+            (Some(token), _) if token.source.starts_with("--") => {
+                "this token is not the gateway's".to_owned()
+            }
             (Some(token), _) => format!(
                 "the token from {} is not the gateway's; correct it there",
                 token.source
@@ -262,19 +280,26 @@ fn from_config(config: &Config, path: &str) -> CommandResult<Option<Sourced>> {
 
 /// The token that a gateway without a configured one made for itself.
 fn generated_token(paths: &Paths) -> CommandResult<Option<Sourced>> {
-    let path = paths.state_dir.join("gateway-token");
-    match fs::read_to_string(&path) {
-        Ok(text) if text.trim().is_empty() => Ok(None),
-        Ok(text) => Ok(Some(Sourced {
-            secret: text.trim().into(),
-            source: "state gateway-token".to_owned(),
-        })),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CommandError::config(format!(
-            "cannot read {}: {error}",
-            path.display()
-        ))),
+    for dir in paths.of_local_gateway() {
+        let path = dir.join("gateway-token");
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => {}
+            Ok(text) => {
+                return Ok(Some(Sourced {
+                    secret: text.trim().into(),
+                    source: "state gateway-token".to_owned(),
+                }));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(CommandError::config(format!(
+                    "cannot read {}: {error}",
+                    path.display()
+                )));
+            }
+        }
     }
+    Ok(None)
 }
 
 fn url_needs_credentials(what: &str) -> CommandError {
@@ -291,6 +316,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
+    use crate::app::Globals;
 
     fn paths(dir: &Path, config: &str) -> Paths {
         let path = dir.join("clawgate.json");
@@ -299,6 +325,7 @@ mod tests {
             state_dir: dir.to_owned(),
             state_dir_by_flag: false,
             config: path,
+            gateway_state_dir: dir.to_owned(),
         }
     }
 
@@ -370,6 +397,28 @@ mod tests {
     }
 
     #[test]
+    fn a_state_directory_of_the_original_does_not_hide_this_machines_gateway() {
+        let (home, theirs) = (scratch(), scratch());
+        let text = |dir: &Path| dir.display().to_string();
+        let (home_text, theirs_text) = (text(home.path()), text(theirs.path()));
+        let env = Env::from([
+            ("HOME", home_text.as_str()),
+            ("OPENCLAW_STATE_DIR", &theirs_text),
+        ]);
+        let own = home.path().join(".clawgate");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("gateway-token"), "made").unwrap();
+        let paths = Paths::find(&Globals::default(), &env);
+        let target = Target::resolve(&ConnectArgs::default(), &paths, &env).unwrap();
+        assert_eq!(target.client_state_dir, theirs.path());
+        assert_eq!(
+            seen(target.token.as_ref()),
+            pair("made", "state gateway-token")
+        );
+        assert_eq!(target.gateway_state_dirs, [theirs.path(), own.as_path()]);
+    }
+
+    #[test]
     fn an_explicit_url_never_takes_what_is_configured() {
         let args = ConnectArgs {
             url: Some("ws://127.0.0.1:1234".to_owned()),
@@ -402,7 +451,7 @@ mod tests {
             pair("pw", "env OPENCLAW_GATEWAY_PASSWORD")
         );
         assert_eq!(target.token.map(|s| s.source), None);
-        assert_eq!(target.gateway_state_dir, None);
+        assert!(target.gateway_state_dirs.is_empty());
     }
 
     #[test]
@@ -434,10 +483,10 @@ mod tests {
                 token: Some("t".into()),
                 ..ConnectArgs::default()
             };
-            Target::resolve(&args, &paths, &Env::default())
+            !Target::resolve(&args, &paths, &Env::default())
                 .unwrap()
-                .gateway_state_dir
-                .is_some()
+                .gateway_state_dirs
+                .is_empty()
         };
         assert!(to("ws://127.0.0.1:1234", false));
         assert!(to("ws://localhost:1234/", false));

@@ -1,5 +1,6 @@
 //! Times and spans, in both directions: what a person types and what a person reads.
 
+use clawgate_protocol::connect::MissingScope;
 use jiff::{Timestamp, tz::TimeZone};
 
 const SECOND: i64 = 1_000;
@@ -145,6 +146,22 @@ pub(crate) fn local(at_ms: i64) -> String {
 /// Both: `2026-11-24 10:00:00 CET (in 3h)`.
 pub(crate) fn moment(at_ms: i64, now_ms: i64) -> String {
     format!("{} ({})", local(at_ms), relative(at_ms, now_ms))
+}
+
+/// Why a scope is missing, in words; a word of a gateway that is not known here stays as it is.
+pub(crate) fn why_missing(why: &MissingScope) -> String {
+    let words = match why.reason.as_str() {
+        "not-approved" => "this device is not approved for it",
+        "not-held" => "the credential does not carry it",
+        "unknown-scope" => "there is no such scope",
+        other => other,
+    };
+    format!("{}: {words}", why.scope)
+}
+
+/// `1 entry`, `2 entries`.
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 #[cfg(test)]

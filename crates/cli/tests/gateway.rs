@@ -179,10 +179,31 @@ fn a_command_that_falls_short_stops_with_what_is_missing_and_why() {
       gateway     URL (cli --url)
       credential  --token
       rule        shared-secret-narrow
-      why         operator.admin: not-approved
+      why         operator.admin: this device is not approved for it
       next: on the gateway's machine: clawgate devices approve req-7
       next: clawgate auth explain
     ");
+    // An API token does not grow by an approval; another one is made.
+    let mut hello = hello_v4(&["operator.read"]);
+    hello["auth"]["basis"] = "api-token".into();
+    hello["auth"]["missing"] = json!([
+        {"scope": "operator.admin", "reason": "not-held"},
+        {"scope": "operator.admin", "reason": "else"},
+    ]);
+    let narrow = answering(hello);
+    let done = run(&terminal, &narrow, &[&add[..], &["--json"]].concat()).exits(4);
+    let error = done.json_error();
+    assert_eq!(
+        error["hints"][0],
+        "clawgate tokens create --name NAME --scopes operator.admin"
+    );
+    assert_eq!(
+        error["details"]["why"],
+        json!([
+            "operator.admin: the credential does not carry it",
+            "operator.admin: else"
+        ])
+    );
     let error = run(&terminal, &server, &[&add[..], &["--json"]].concat())
         .exits(4)
         .json_error();
@@ -294,6 +315,44 @@ fn a_gateway_that_is_down_is_unreachable_and_status_still_exits_0() {
         ),
         (&json!(false), &json!("local loopback"))
     );
+    // What scripts read is there, empty and of the same types.
+    assert_eq!(
+        (&status["sessions"]["count"], &status["sessions"]["recent"]),
+        (&json!(0), &json!([]))
+    );
+    assert_eq!(
+        status["securityAudit"]["summary"],
+        json!({"critical": 0, "warn": 0, "info": 0})
+    );
+    for list in [
+        "/channelSummary",
+        "/queuedSystemEvents",
+        "/heartbeat/agents",
+        "/agents/agents",
+        "/securityAudit/findings",
+    ] {
+        assert_eq!(status.pointer(list), Some(&json!([])), "{list}");
+    }
+    assert_eq!(status["agents"]["totalSessions"], 0);
+    let usage = terminal
+        .run(&["status", "--usage", "--json"])
+        .exits(0)
+        .json();
+    assert_eq!(usage["usage"]["providers"], json!([]));
+    // Lines of a log have no object under `error`.
+    let failed = terminal.run(&["logs", "--json"]).exits(3);
+    let failed: Value = serde_json::from_str(&failed.stderr).unwrap();
+    assert_eq!(
+        (&failed["type"], &failed["kind"]),
+        (&json!("error"), &json!("unreachable"))
+    );
+    assert!(
+        failed["error"].is_string() && failed["details"].is_object(),
+        "{failed}"
+    );
+    assert_eq!(failed["hint"], "clawgate gateway run");
+    let lab = terminal.run(&["--profile", "lab", "health"]).exits(3);
+    drop(lab.complains("next: clawgate --profile lab gateway run\n"));
     drop(terminal.run(&["status"]).exits(0).says("down"));
     let status = terminal
         .run(&["gateway", "status", "--json"])
@@ -481,7 +540,7 @@ fn cron_edit_patches_only_what_is_named() {
 fn cron_keeps_the_exit_codes_that_scripts_rely_on() {
     let (terminal, server) = (Terminal::new(), answering(owner()));
     drop(
-        run(&terminal, &server, &["cron", "rm", "nope"])
+        run(&terminal, &server, &["cron", "rm", "nope", "--human"])
             .exits(0)
             .says("there is no job nope"),
     );
@@ -494,6 +553,181 @@ fn cron_keeps_the_exit_codes_that_scripts_rely_on() {
         run(&terminal, &server, &["cron", "show", "n"])
             .exits(0)
             .says("cron 0 * * * *"),
+    );
+}
+
+#[test]
+fn removing_a_job_that_is_not_there_is_no_failure_on_either_wire() {
+    let server = Server::start(
+        Greeting::Challenge,
+        |_, _| Act::Hello(owner()),
+        |_, _| {
+            Reply::Error(json!({"code": "INVALID_REQUEST", "message": "no such job",
+                "details": {"code": "CRON_JOB_NOT_FOUND", "jobId": "nope"}}))
+        },
+    );
+    let terminal = Terminal::new();
+    let done = run(&terminal, &server, &["cron", "rm", "nope", "--json"]).exits(0);
+    assert_eq!(done.json(), json!({"ok": true, "removed": false}));
+    // Every other command still says so, and where to look.
+    drop(
+        run(&terminal, &server, &["cron", "enable", "nope"])
+            .exits(1)
+            .complains("next: clawgate cron list --all"),
+    );
+}
+
+#[test]
+fn where_the_original_always_prints_json_a_program_gets_it_unasked() {
+    let (terminal, server) = (Terminal::new(), answering(owner()));
+    for args in [
+        &[
+            "cron",
+            "add",
+            "--name",
+            "n",
+            "--every",
+            "1m",
+            "--system-event",
+            "x",
+        ][..],
+        &["cron", "edit", "j1", "--name", "m"],
+        &["cron", "enable", "j1"],
+        &["cron", "disable", "j1"],
+        &["cron", "rm", "j1"],
+        &["cron", "run", "j1"],
+        &["cron", "status"],
+        &["system", "presence"],
+    ] {
+        let unasked = run(&terminal, &server, args);
+        let asked = run(&terminal, &server, &[args, &["--json"]].concat());
+        assert_eq!(unasked.json(), asked.json(), "{args:?}");
+        let human = run(&terminal, &server, &[args, &["--human"]].concat());
+        assert!(!human.stdout.starts_with(['{', '[']), "{human:#?}");
+    }
+    let list = run(&terminal, &server, &["cron", "list"]).exits(0);
+    assert!(list.stdout.starts_with("ID"), "{list:#?}");
+}
+
+#[test]
+fn a_job_for_an_agent_is_added_with_a_warning_where_no_agent_runs() {
+    let (terminal, server) = (Terminal::new(), answering(owner()));
+    let add = ["cron", "add", "--name", "n", "--every", "1m"];
+    drop(
+        run(
+            &terminal,
+            &server,
+            &[&add[..], &["--message", "x"]].concat(),
+        )
+        .exits(0)
+        .complains("runs no agent turns yet"),
+    );
+    let event = run(
+        &terminal,
+        &server,
+        &[&add[..], &["--system-event", "x"]].concat(),
+    )
+    .exits(0);
+    drop(event.never_says("agent turns"));
+    let mut hello = owner();
+    let methods = hello["features"]["methods"].as_array_mut().unwrap();
+    methods.push("agent".into());
+    let server = answering(hello);
+    let served = run(
+        &terminal,
+        &server,
+        &[&add[..], &["--message", "x"]].concat(),
+    )
+    .exits(0);
+    drop(served.never_says("agent turns"));
+}
+
+#[test]
+fn a_wrong_token_on_the_command_line_is_refused_whatever_else_is_at_hand() {
+    // The first connect brings a device token; then the token turns out wrong.
+    let server = Server::start(
+        Greeting::Challenge,
+        |_, connect| match connect["auth"]["token"].as_str() {
+            Some("wrong") => refusal("AUTH_TOKEN_MISMATCH"),
+            _ => {
+                let mut hello = owner();
+                hello["auth"]["deviceToken"] = "issued".into();
+                Act::Hello(hello)
+            }
+        },
+        |_, _| Reply::Payload(json!({"ok": true})),
+    );
+    let terminal = Terminal::new().env("CLAWGATE_GATEWAY_PORT", server.address.port().to_string());
+    drop(terminal.run(&["health", "--token", "right"]).exits(0));
+    drop(
+        terminal
+            .run(&["health", "--token", "wrong"])
+            .exits(5)
+            .complains("--token"),
+    );
+    assert_eq!(server.offered(), [["token"], ["token"]]);
+    // One that merely stands in the environment is not asked about.
+    let terminal = terminal.env("CLAWGATE_GATEWAY_TOKEN", "wrong");
+    drop(
+        terminal
+            .run(&["health"])
+            .exits(0)
+            .complains("stored device token"),
+    );
+}
+
+fn paired(id: &str) -> Value {
+    json!({"deviceId": id, "publicKey": "k", "role": "operator", "roles": ["operator"],
+        "scopes": ["operator.read"], "createdAtMs": 1, "approvedAtMs": 1, "tokens": []})
+}
+
+#[test]
+fn the_beginning_of_an_id_is_enough_when_it_is_the_only_one() {
+    let server = Server::start(
+        Greeting::Challenge,
+        |_, _| Act::Hello(owner()),
+        |method, params| match method {
+            "device.pair.list" => Reply::Payload(json!({
+                "pending": [],
+                "paired": [paired(&"abcdef01".repeat(8)), paired(&"abcdef02".repeat(8))],
+            })),
+            "device.pair.remove" => Reply::Payload(json!({"deviceId": params["deviceId"]})),
+            "device.token.rotate" => Reply::Payload(json!({"deviceId": params["deviceId"],
+                "role": "operator", "scopes": [], "rotatedAtMs": 1})),
+            _ => Reply::Error(json!({"code": "INVALID_REQUEST", "message": "unknown deviceId"})),
+        },
+    );
+    let terminal = Terminal::new();
+    drop(
+        run(&terminal, &server, &["devices", "remove", "abcdef02"])
+            .exits(0)
+            .says(&"abcdef02".repeat(8)),
+    );
+    drop(
+        run(&terminal, &server, &["devices", "remove", "abcdef"])
+            .exits(1)
+            .complains("abcdef could be 2 of them")
+            .complains("next: clawgate devices list"),
+    );
+    // Too short to be meant as a beginning: the gateway judges it, and no list is asked for.
+    let before = server.requests().len();
+    drop(run(&terminal, &server, &["devices", "remove", "abcde"]).exits(0));
+    assert_eq!(server.requests().len(), before + 1);
+    // No token for another device's owner: a script is told why.
+    let rotate = [
+        "devices", "rotate", "--role", "operator", "--json", "--device",
+    ];
+    let done = run(&terminal, &server, &[&rotate[..], &["abcdef01"]].concat()).exits(0);
+    assert_eq!(done.json()["deviceId"], "abcdef01".repeat(8));
+    drop(done.complains("the device gets its new token with its next connect"));
+    drop(
+        run(
+            &terminal,
+            &server,
+            &["devices", "revoke", "--role", "operator", "--device", "x"],
+        )
+        .exits(1)
+        .complains("next: clawgate devices list"),
     );
 }
 
@@ -532,13 +766,90 @@ fn can_i_answers_with_its_exit_code() {
             .exits(4)
             .says("missing operator.admin"),
     );
-    drop(run(&terminal, &server, &["auth", "can-i", "no.such.method"]).exits(4));
+    for method in ["no.such.method", "sessions.list"] {
+        let done = run(&terminal, &server, &["auth", "can-i", method, "--json"]).exits(4);
+        assert_eq!(
+            (&done.json()["allowed"], &done.json()["reason"]),
+            (&json!(false), &json!("not served here"))
+        );
+    }
     assert!(server.requests().is_empty());
     drop(
         run(&terminal, &server, &["auth", "explain"])
             .exits(0)
             .says("granted"),
     );
+}
+
+#[test]
+fn what_answers_and_is_no_gateway_has_refused_nobody() {
+    let server = Server::start(Greeting::Silence, |_, _| Act::Ignore, |_, _| Reply::Nothing);
+    let terminal = Terminal::new().env("CLAWGATE_GATEWAY_PORT", server.address.port().to_string());
+    drop(
+        terminal
+            .run(&["status", "--timeout", "200"])
+            .exits(0)
+            .says("something answers there, but not as a gateway"),
+    );
+    drop(
+        terminal
+            .run(&["gateway", "probe", "--timeout", "200"])
+            .exits(6)
+            .says("authorized  no   not tried"),
+    );
+    let refusing = Server::start(
+        Greeting::Challenge,
+        |_, _| refusal("AUTH_TOKEN_MISMATCH"),
+        |_, _| Reply::Nothing,
+    );
+    drop(
+        run(&terminal, &refusing, &["status"])
+            .exits(0)
+            .says("answers, but refused this client"),
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_fails_and_a_reader_that_left_does_not() {
+    let (terminal, server) = (Terminal::new(), answering(owner()));
+    let url = server.url();
+    let args = ["cron", "list", "--url", &url, "--token", "t"];
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let done = terminal.run_into(&args, full.into());
+    drop(done.exits(6).complains("cannot write the output"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = terminal.run_into(&args, writer.into()).exits(0);
+    assert_eq!(done.stderr, "");
+}
+
+#[cfg(unix)]
+#[test]
+fn following_a_log_ends_with_its_reader() {
+    let server = Server::start(
+        Greeting::Challenge,
+        |_, _| Act::Hello(owner()),
+        |_, _| {
+            Reply::Payload(json!({"file": "/l", "cursor": 1, "size": 1, "lines": [],
+                "truncated": false, "reset": false}))
+        },
+    );
+    let url = server.url();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (ended, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let follow = ["logs", "--follow", "--url", &url, "--token", "t"];
+        ended.send(Terminal::new().run_into(&follow, writer.into()).code)
+    });
+    // As `head -n 1` does: the first line, and gone, while nothing more is logged.
+    let mut first = [0; 4];
+    std::io::Read::read_exact(&mut reader, &mut first).unwrap();
+    drop(reader);
+    assert_eq!(wait.recv_timeout(std::time::Duration::from_secs(20)), Ok(0));
 }
 
 #[test]

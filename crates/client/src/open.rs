@@ -7,6 +7,9 @@
 //! 3. when that falls short or is refused, or this device waits for pairing: the local proof,
 //!    where the gateway takes one and its key can be read.
 //!
+//! A credential that was given for this very command is a question about that credential: when it is
+//! refused, that is the answer, and nothing else is tried. Falling short is no refusal.
+//!
 //! Nothing is tried twice, a locked-out client stops at once, and the best session is kept.
 
 use std::{fmt, time::Duration};
@@ -40,6 +43,9 @@ pub struct Plan<'a> {
     pub second_token: Option<SecretString>,
     /// Shared password.
     pub password: Option<SecretString>,
+    /// Whether token or password were given for this very command, and not found in an environment
+    /// or a configuration: then their refusal is the answer.
+    pub asks_about_credential: bool,
     /// The device token stored for this very endpoint.
     pub stored: Option<StoredToken>,
     /// The local gateway's key, when this endpoint is that gateway.
@@ -166,7 +172,11 @@ pub async fn open(plan: &Plan<'_>) -> Result<Opened, (ClientError, Vec<Attempt>)
                         outcome,
                     });
                 }
-                let another_may_help = error.is_credential_refusal() || error.needs_pairing();
+                let answered = plan.asks_about_credential
+                    && credential == CredentialKind::Shared
+                    && error.is_credential_refusal();
+                let another_may_help =
+                    !answered && (error.is_credential_refusal() || error.needs_pairing());
                 failure.get_or_insert(error);
                 if !another_may_help {
                     break;

@@ -64,6 +64,7 @@ impl Machine {
             token: token.map(Into::into),
             second_token: None,
             password: None,
+            asks_about_credential: false,
             stored: self.tokens.find(endpoint, "operator", false).unwrap(),
             local_key: local.then(|| LocalKey::load(self.dir.path()).unwrap().unwrap()),
         };
@@ -259,11 +260,59 @@ async fn the_second_token_is_for_a_wrong_first_one_only() {
             token: Some("one".into()),
             second_token: Some("two".into()),
             password: None,
+            asks_about_credential: false,
             stored: None,
             local_key: None,
         };
         drop(open(&plan).await.unwrap_err());
         assert_eq!(server.connects().len(), connects, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_given_for_the_command_is_answered_about_itself() {
+    let machine = Machine::new();
+    for (first, offered) in [
+        // Refused: that is the answer.
+        (refusal("AUTH_TOKEN_MISMATCH"), vec![vec!["token"]]),
+        // Short, or a device that is not paired yet: nothing was said against the credential.
+        (
+            Act::Hello(hello_v4(&["operator.read"])),
+            vec![vec!["token"], vec!["deviceToken"]],
+        ),
+        (
+            refusal("PAIRING_REQUIRED"),
+            vec![vec!["token"], vec!["localProof"]],
+        ),
+    ] {
+        let server = Server::start(
+            Greeting::LocalProof,
+            move |number, _| {
+                if number == 0 {
+                    first.clone()
+                } else {
+                    Act::Hello(owner())
+                }
+            },
+            |_, _| Reply::Nothing,
+        );
+        let at = endpoint(&server);
+        machine
+            .tokens
+            .keep(&at, "operator", &"stored".into(), &ScopeSet::owner())
+            .unwrap();
+        let plan = Plan {
+            options: ConnectOptions::new(&at, &machine.identity, "1"),
+            methods: vec!["cron.add".to_owned()],
+            token: Some("given".into()),
+            second_token: Some("other".into()),
+            password: None,
+            asks_about_credential: true,
+            stored: machine.tokens.find(&at, "operator", false).unwrap(),
+            local_key: LocalKey::load(machine.dir.path()).unwrap(),
+        };
+        drop(open(&plan).await);
+        assert_eq!(server.offered(), offered);
     }
 }
 

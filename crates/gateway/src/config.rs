@@ -192,18 +192,21 @@ pub(crate) struct Environment {
     pub password: Option<SecretString>,
 }
 
-/// Checks a file as the gateway would read it. For `clawgate config validate`.
+/// Checks a file as the gateway would read it, with the password that the environment holds. For
+/// `clawgate config validate`.
 ///
 /// # Errors
 /// Everything that would stop the gateway from starting.
-pub fn validate(path: &Path) -> Result<Vec<Issue>, ConfigError> {
+pub fn validate(
+    path: &Path,
+    environment_password: Option<SecretString>,
+) -> Result<Vec<Issue>, ConfigError> {
     let generated = || Ok(SecretString::from("not-generated"));
-    let config = Config::load(
-        path,
-        &Overrides::default(),
-        &Environment::default(),
-        generated,
-    )?;
+    let environment = Environment {
+        token: None,
+        password: environment_password,
+    };
+    let config = Config::load(path, &Overrides::default(), &environment, generated)?;
     Ok(config.snapshot.warnings)
 }
 
@@ -541,8 +544,8 @@ fn holds_password(text: &str) -> bool {
     })
 }
 
-/// The same with every secret masked.
-pub(crate) fn redact(value: &Value) -> Value {
+/// The same with every secret masked, for whoever shows a configuration.
+pub fn redact(value: &Value) -> Value {
     redact_below(value, false)
 }
 

@@ -66,16 +66,16 @@ async fn explain(context: &Context, connect: &ConnectArgs) -> CommandResult {
         None
     };
     if connect.json {
-        output.json(&answer.unwrap_or_else(|| from_hello(&link)));
+        output.json(&answer.unwrap_or_else(|| from_hello(&link)))?;
     } else if let Some(answer) = answer {
         let explanation: AuthExplanation = read(method, &answer)?;
-        output.line(table::pairs(&explained(&link, &explanation)));
+        output.line(table::pairs(&explained(&link, &explanation)))?;
     } else {
         output.line(output.paint(
             Tone::Dim,
             "this gateway does not explain itself; its hello says:",
-        ));
-        output.line(table::pairs(&said(&link)));
+        ))?;
+        output.line(table::pairs(&said(&link)))?;
     }
     link.close().await;
     Ok(Exit::Ok)
@@ -129,7 +129,7 @@ fn explained(link: &Link, explanation: &AuthExplanation) -> Vec<(&'static str, S
         rows.push(("pending", id.clone()));
     }
     if let Some(next) = &explanation.next_step {
-        rows.push(("next", next.clone()));
+        rows.push(("next", link.approach().typed(next)));
     }
     rows
 }
@@ -201,27 +201,16 @@ async fn can_i(context: &Context, args: &CanIArgs) -> CommandResult {
     let served = session.serves(method);
     let node_only = Method::parse(method)
         .is_some_and(|method| *method.spec().access(session.dialect()) == Access::Node);
-    // Not in the table: an unknown name asks for admin, on either gateway.
-    let unknown = Method::parse(method).is_none();
-    let admin: ScopeSet = [clawgate_protocol::Scope::ADMIN].into_iter().collect();
     let (answer, why) = if node_only {
         ("no", "it belongs to the node role".to_owned())
+    } else if !served {
+        ("no", "not served here".to_owned())
     } else if !missing.is_empty() {
         ("no", format!("missing {}", missing.joined()))
-    } else if unknown && !served && !session.granted().missing(&admin).is_empty() {
-        (
-            "no",
-            "this gateway does not list it, and unlisted methods need operator.admin".to_owned(),
-        )
     } else if let Granted::Unknown = session.granted() {
         (
             "unknown",
             "the gateway does not say what it granted".to_owned(),
-        )
-    } else if !served {
-        (
-            "yes",
-            "as far as scopes go; this gateway does not list it".to_owned(),
         )
     } else if needed.is_empty() {
         ("yes", "it needs no scope that is known here".to_owned())
@@ -237,14 +226,14 @@ async fn can_i(context: &Context, args: &CanIArgs) -> CommandResult {
             "missing": missing,
             "granted": granted_json(session.granted()),
             "served": served,
-        }));
+        }))?;
     } else {
         let tone = if answer == "no" {
             Tone::Bad
         } else {
             Tone::Good
         };
-        output.line(format!("{}: {}", output.paint(tone, answer), plain(&why)));
+        output.line(format!("{}: {}", output.paint(tone, answer), plain(&why)))?;
     }
     link.close().await;
     Ok(match answer {

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use clawgate_gateway::Issue;
 use serde_json::json;
 
 use super::Context;
 use crate::{
-    config::Config,
+    config::{Config, judged},
     env,
     error::{CommandError, CommandResult},
     exit::Exit,
@@ -22,10 +23,24 @@ pub(crate) enum ConfigCommand {
         after_help = "Examples:\n  clawgate config get gateway.port\n  clawgate config get gateway --json"
     )]
     Get(GetArgs),
-    /// Whether the file can be used
+    /// Whether a gateway starts with the file; exits 1 if it does not
+    #[command(
+        after_help = "Examples:\n  clawgate config validate\n  clawgate config validate --config /srv/claw/clawgate.json --json"
+    )]
     Validate(ValidateArgs),
     /// Where the file is
-    File,
+    #[command(
+        after_help = "Examples:\n  clawgate config file\n  $EDITOR \"$(clawgate config file --json | jq -r .path)\""
+    )]
+    File(FileArgs),
+}
+
+/// `config file`.
+#[derive(Args, Debug)]
+pub(crate) struct FileArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// `config get`.
@@ -52,7 +67,7 @@ impl ConfigCommand {
         match self {
             Self::Get(args) => args.json,
             Self::Validate(args) => args.json,
-            Self::File => false,
+            Self::File(args) => args.json,
         }
     }
 }
@@ -61,8 +76,14 @@ pub(crate) fn run(context: &Context, command: &ConfigCommand) -> CommandResult {
     match command {
         ConfigCommand::Get(args) => get(context, args),
         ConfigCommand::Validate(args) => validate(context, args),
-        ConfigCommand::File => {
-            context.output.line(shown(context, &context.paths.config));
+        ConfigCommand::File(args) => {
+            let path = &context.paths.config;
+            if args.json {
+                let report = json!({"path": path.display().to_string(), "exists": path.exists()});
+                context.output.json_line(&report)?;
+            } else {
+                context.output.line(shown(context, path))?;
+            }
             Ok(Exit::Ok)
         }
     }
@@ -72,52 +93,75 @@ fn get(context: &Context, args: &GetArgs) -> CommandResult {
     let config = Config::load(&context.paths.config)?;
     let Some(value) = config.masked(&args.path) else {
         let message = format!("{} is not set in {}", args.path, config.path.display());
-        return Err(CommandError::new(Exit::Failed, "NOT_FOUND", message));
+        let error = CommandError::new(Exit::Failed, "NOT_FOUND", message);
+        // The section around it shows what there is.
+        let mut section = args.path.as_str();
+        while let Some((outer, _)) = section.rsplit_once('.') {
+            section = outer;
+            if config.get(section).is_some() {
+                return Err(error.hint(format!("clawgate config get {section}")));
+            }
+        }
+        return Err(error.hint("clawgate config file"));
     };
     match value.as_str().filter(|_| !args.json) {
-        Some(text) => context.output.line(plain(text)),
-        None => context.output.json(&value),
+        Some(text) => context.output.line(plain(text))?,
+        None => context.output.json(&value)?,
     }
     Ok(Exit::Ok)
 }
 
+/// Asks the gateway's own reader: what it calls valid is what `gateway run` starts with.
 fn validate(context: &Context, args: &ValidateArgs) -> CommandResult {
     let output = context.output;
     let path = &context.paths.config;
-    let config = Config::load(path)?;
-    let issues = config.issues();
+    let (issues, mut warnings) = match judged(path, &context.env) {
+        Ok(warnings) => (Vec::new(), warnings),
+        Err(error) => (error.issues, Vec::new()),
+    };
+    let valid = issues.is_empty();
+    if valid && Config::load(path)?.text("gateway.mode")?.as_deref() == Some("remote") {
+        warnings.push(Issue {
+            path: "gateway.mode".to_owned(),
+            message: "is remote: for clients; gateway run wants --allow-unconfigured".to_owned(),
+        });
+    }
     if args.json {
-        let mut report = json!({"valid": issues.is_empty(), "path": path.display().to_string()});
-        if !issues.is_empty() {
-            report["issues"] = issues
-                .iter()
-                .map(|issue| json!({"path": issue.path, "message": issue.message}))
-                .collect();
+        let mut report = json!({"valid": valid, "path": path.display().to_string()});
+        for (member, remarks) in [("issues", &issues), ("warnings", &warnings)] {
+            if !remarks.is_empty() {
+                report[member] = remarks
+                    .iter()
+                    .map(|issue| json!({"path": issue.path, "message": issue.message}))
+                    .collect();
+            }
         }
-        output.json_line(&report);
-    } else if issues.is_empty() {
-        let note = if config.exists {
+        output.json_line(&report)?;
+    } else {
+        let word = if valid { "valid" } else { "not valid" };
+        let note = if path.exists() {
             ""
         } else {
             " (not there; defaults are in use)"
         };
-        output.line(format!("valid: {}{note}", shown(context, path)));
-    } else {
-        output.line(format!("not valid: {}", shown(context, path)));
+        output.line(format!("{word}: {}{note}", shown(context, path)))?;
         for issue in &issues {
-            let place = if issue.path.is_empty() {
-                "(root)"
-            } else {
-                &issue.path
-            };
-            output.line(format!("  {place}: {}", issue.message));
+            output.line(plain(&remark(issue)))?;
+        }
+        for warning in &warnings {
+            output.line(plain(&format!("{} (warning)", remark(warning))))?;
         }
     }
-    Ok(if issues.is_empty() {
-        Exit::Ok
+    Ok(if valid { Exit::Ok } else { Exit::Failed })
+}
+
+fn remark(issue: &Issue) -> String {
+    let place = if issue.path.is_empty() {
+        "(root)"
     } else {
-        Exit::Failed
-    })
+        &issue.path
+    };
+    format!("  {place}: {}", issue.message)
 }
 
 /// A path as people write it.

@@ -17,6 +17,7 @@ use crate::{
     clock,
     error::{CommandError, CommandResult},
     exit::Exit,
+    output::plain,
     session::Link,
 };
 
@@ -29,7 +30,7 @@ pub(crate) async fn run(context: &Context, command: CronCommand) -> CommandResul
         CronCommand::List(args) => {
             let params = json!({"includeDisabled": args.all});
             let answer = ask(context, &args.connect, "cron.list", &params).await?;
-            show(context, &args.connect, &answer, |answer| {
+            show(context, args.connect.json, &answer, |answer| {
                 let page: JobPage = read("cron.list", answer)?;
                 Ok(render::jobs(&page, args.all, clock::now_ms()))
             })
@@ -38,7 +39,7 @@ pub(crate) async fn run(context: &Context, command: CronCommand) -> CommandResul
             let link = Link::open(context, &args.connect, SLOW_MS, &["cron.list"]).await?;
             let job = find(&link, &args.id).await?;
             link.close().await;
-            show(context, &args.connect, &job, |job| {
+            show(context, args.connect.json, &job, |job| {
                 Ok(render::job(&read("cron.list", job)?, clock::now_ms()))
             })
         }
@@ -64,11 +65,8 @@ pub(crate) async fn run(context: &Context, command: CronCommand) -> CommandResul
             .await
         }
         CronCommand::Rm(args) => {
-            let params = json!(IdParams {
-                id: args.id.clone()
-            });
-            let answer = ask(context, &args.connect, "cron.remove", &params).await?;
-            show(context, &args.connect, &answer, |answer| {
+            let answer = remove(context, &args.connect, &args.id).await?;
+            show(context, always(context, &args.connect), &answer, |answer| {
                 let removed = answer["removed"] == true;
                 Ok(if removed {
                     format!("removed {}", args.id)
@@ -81,7 +79,7 @@ pub(crate) async fn run(context: &Context, command: CronCommand) -> CommandResul
         CronCommand::Runs(args) => runs(context, &args).await,
         CronCommand::Status(connect) => {
             let answer = ask(context, &connect, "cron.status", &json!({})).await?;
-            show(context, &connect, &answer, |answer| {
+            show(context, always(context, &connect), &answer, |answer| {
                 let status: Status = read("cron.status", answer)?;
                 Ok(render::scheduler(&status, context.output, clock::now_ms()))
             })
@@ -94,6 +92,11 @@ async fn add(context: &Context, args: &AddArgs) -> CommandResult {
     let methods = ["cron.add", "cron.status"];
     let link = Link::open(context, &args.connect, SLOW_MS, &methods).await?;
     let job = link.call("cron.add", Some(&params)).await?;
+    if args.payload.message.is_some() && !link.opened().session.serves("agent") {
+        context.output.note(
+            "warning: this gateway runs no agent turns yet; each run is recorded as not possible",
+        );
+    }
     changed(context, &args.connect, link, &job, "added").await
 }
 
@@ -134,7 +137,7 @@ async fn changed(
 ) -> CommandResult {
     let status = link.try_call("cron.status", Some(&json!({}))).await;
     link.close().await;
-    let exit = show(context, connect, job, |job| {
+    let exit = show(context, always(context, connect), job, |job| {
         let text = render::job(&read("cron.update", job)?, clock::now_ms());
         Ok(format!("{what}\n{text}"))
     })?;
@@ -147,6 +150,22 @@ async fn changed(
     Ok(exit)
 }
 
+/// Removes a job. That there is none is an answer, whichever way the gateway gives it.
+async fn remove(context: &Context, connect: &ConnectArgs, id: &str) -> CommandResult<Value> {
+    let method = "cron.remove";
+    let link = Link::open(context, connect, SLOW_MS, &[method]).await?;
+    let params = json!(IdParams { id: id.to_owned() });
+    let answer = match link.try_call(method, Some(&params)).await {
+        Err(error) if error.detail_code() == Some("CRON_JOB_NOT_FOUND") => {
+            Ok(json!({"ok": true, "removed": false}))
+        }
+        Err(error) => Err(link.failed(method, &error)),
+        Ok(answer) => Ok(answer),
+    };
+    link.close().await;
+    answer
+}
+
 async fn run_now(context: &Context, args: &RunArgs) -> CommandResult {
     let mode = if args.due { "due" } else { "force" };
     let params = json!(RunParams {
@@ -155,7 +174,7 @@ async fn run_now(context: &Context, args: &RunArgs) -> CommandResult {
     });
     let answer = ask(context, &args.connect, "cron.run", &params).await?;
     let started = answer["ran"] == true || answer["enqueued"] == true;
-    show(context, &args.connect, &answer, |answer| {
+    show(context, always(context, &args.connect), &answer, |answer| {
         let id = answer["runId"]
             .as_str()
             .map(|id| format!(" as {id}"))
@@ -163,11 +182,11 @@ async fn run_now(context: &Context, args: &RunArgs) -> CommandResult {
         let reason = answer["reason"]
             .as_str()
             .unwrap_or("the gateway does not say why");
-        Ok(if started {
+        Ok(plain(&if started {
             format!("started{id}")
         } else {
             format!("not started: {reason}")
-        })
+        }))
     })?;
     Ok(if started { Exit::Ok } else { Exit::Failed })
 }
@@ -179,7 +198,7 @@ async fn runs(context: &Context, args: &RunsArgs) -> CommandResult {
         ..RunsParams::default()
     });
     let answer = ask(context, &args.connect, "cron.runs", &params).await?;
-    show(context, &args.connect, &answer, |answer| {
+    show(context, always(context, &args.connect), &answer, |answer| {
         let page: RunPage = read("cron.runs", answer)?;
         Ok(render::runs(&page, clock::now_ms()))
     })
@@ -233,17 +252,22 @@ async fn ask(
     call_once(context, connect, SLOW_MS, method, Some(params)).await
 }
 
+/// Whether to print JSON where the original's command always does.
+fn always(context: &Context, connect: &ConnectArgs) -> bool {
+    context.output.always_json(connect.json)
+}
+
 /// The payload for scripts, words for people.
 fn show(
     context: &Context,
-    connect: &ConnectArgs,
+    as_json: bool,
     answer: &Value,
     words: impl FnOnce(&Value) -> CommandResult<String>,
 ) -> CommandResult {
-    if connect.json {
-        context.output.json(answer);
+    if as_json {
+        context.output.json(answer)?;
     } else {
-        context.output.line(words(answer)?);
+        context.output.line(words(answer)?)?;
     }
     Ok(Exit::Ok)
 }

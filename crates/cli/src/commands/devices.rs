@@ -18,10 +18,16 @@ use crate::{
     words,
 };
 
+/// The method that lists both.
+const LIST: &str = "device.pair.list";
+
 /// `devices`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DevicesCommand {
     /// Pending requests and paired devices
+    #[command(
+        after_help = "Examples:\n  clawgate devices list\n  clawgate devices list --json | jq -r '.pending[].requestId'"
+    )]
     List(ConnectArgs),
     /// Let a pending device in
     #[command(
@@ -29,9 +35,15 @@ pub(crate) enum DevicesCommand {
     )]
     Approve(ApproveArgs),
     /// Turn a pending device away
+    #[command(
+        after_help = "Examples:\n  clawgate devices reject REQUEST\n  clawgate devices reject 5c8609"
+    )]
     Reject(RequestArgs),
     /// Forget a paired device; its connections are closed
-    #[command(visible_alias = "rm")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  clawgate devices remove DEVICE\n  clawgate devices remove a73c3e"
+    )]
     Remove(DeviceArgs),
     /// Replace a device's token
     #[command(
@@ -39,13 +51,14 @@ pub(crate) enum DevicesCommand {
     )]
     Rotate(RotateArgs),
     /// End a device's token now
+    #[command(after_help = "Examples:\n  clawgate devices revoke --device DEVICE --role operator")]
     Revoke(RevokeArgs),
 }
 
 /// `devices approve`.
 #[derive(Args, Debug)]
 pub(crate) struct ApproveArgs {
-    /// Which request; without it, the newest after a look at the list
+    /// Which request, or the beginning of its id; without it, the newest after a look at the list
     request_id: Option<String>,
     /// The newest request
     #[arg(long, conflicts_with = "request_id")]
@@ -57,7 +70,7 @@ pub(crate) struct ApproveArgs {
 /// A request by id.
 #[derive(Args, Debug)]
 pub(crate) struct RequestArgs {
-    /// Which request
+    /// Which request, or the beginning of its id (6 characters or more)
     request_id: String,
     #[command(flatten)]
     connect: ConnectArgs,
@@ -66,7 +79,7 @@ pub(crate) struct RequestArgs {
 /// A device by id.
 #[derive(Args, Debug)]
 pub(crate) struct DeviceArgs {
-    /// Which device
+    /// Which device, or the beginning of its id (6 characters or more)
     device_id: String,
     #[command(flatten)]
     connect: ConnectArgs,
@@ -75,7 +88,7 @@ pub(crate) struct DeviceArgs {
 /// `devices rotate`.
 #[derive(Args, Debug)]
 pub(crate) struct RotateArgs {
-    /// Which device
+    /// Which device, or the beginning of its id (6 characters or more)
     #[arg(long, value_name = "ID")]
     device: String,
     /// Which of its roles
@@ -91,7 +104,7 @@ pub(crate) struct RotateArgs {
 /// `devices revoke`.
 #[derive(Args, Debug)]
 pub(crate) struct RevokeArgs {
-    /// Which device
+    /// Which device, or the beginning of its id (6 characters or more)
     #[arg(long, value_name = "ID")]
     device: String,
     /// Which of its roles
@@ -120,67 +133,144 @@ pub(crate) async fn run(context: &Context, command: DevicesCommand) -> CommandRe
         DevicesCommand::List(connect) => list(context, &connect).await,
         DevicesCommand::Approve(args) => approve(context, &args).await,
         DevicesCommand::Reject(args) => {
-            let params = json!(RequestIdParams {
-                request_id: args.request_id
-            });
-            let answer = ask(context, &args.connect, "device.pair.reject", &params).await?;
-            told(context, &args.connect, &answer, "turned away", "deviceId")
+            let link = open(
+                context,
+                &args.connect,
+                "device.pair.reject",
+                &args.request_id,
+                Listed::Pending,
+            )
+            .await?;
+            let request_id = full_id(&link, &args.request_id, Listed::Pending).await?;
+            let params = json!(RequestIdParams { request_id });
+            let answer = link.call("device.pair.reject", Some(&params)).await?;
+            link.close().await;
+            told(context, args.connect.json, &answer, "turned away")
         }
         DevicesCommand::Remove(args) => {
-            let params = json!(DeviceIdParams {
-                device_id: args.device_id
-            });
-            let answer = ask(context, &args.connect, "device.pair.remove", &params).await?;
-            told(context, &args.connect, &answer, "forgotten", "deviceId")
+            let link = open(
+                context,
+                &args.connect,
+                "device.pair.remove",
+                &args.device_id,
+                Listed::Paired,
+            )
+            .await?;
+            let device_id = full_id(&link, &args.device_id, Listed::Paired).await?;
+            let params = json!(DeviceIdParams { device_id });
+            let answer = link.call("device.pair.remove", Some(&params)).await?;
+            link.close().await;
+            told(context, args.connect.json, &answer, "forgotten")
         }
         DevicesCommand::Rotate(args) => rotate(context, &args).await,
         DevicesCommand::Revoke(args) => {
-            let params = json!({"deviceId": args.device, "role": args.role});
-            let answer = ask(context, &args.connect, "device.token.revoke", &params).await?;
-            told(
+            let link = open(
                 context,
                 &args.connect,
-                &answer,
-                "its token is no longer good",
-                "deviceId",
+                "device.token.revoke",
+                &args.device,
+                Listed::Paired,
             )
+            .await?;
+            let device_id = full_id(&link, &args.device, Listed::Paired).await?;
+            let params = json!({"deviceId": device_id, "role": args.role});
+            let answer = link.call("device.token.revoke", Some(&params)).await?;
+            link.close().await;
+            let as_json = context.output.always_json(args.connect.json);
+            told(context, as_json, &answer, "its token is no longer good")
         }
     }
 }
 
-async fn ask(
+/// Which list an id is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    /// Requests, by request id: a UUID.
+    Pending,
+    /// Devices, by device id: 64 hex digits.
+    Paired,
+}
+
+impl Listed {
+    /// Whether a text may be the beginning of an id, and is no whole one. Less than six characters
+    /// are more likely a slip than a beginning.
+    fn may_begin(self, text: &str) -> bool {
+        let whole = match self {
+            Self::Pending => 36,
+            Self::Paired => 64,
+        };
+        (6..whole).contains(&text.len())
+    }
+}
+
+/// A connection for a method that takes an id, and for the list where the id may be a beginning.
+async fn open(
     context: &Context,
     connect: &ConnectArgs,
     method: &str,
-    params: &Value,
-) -> CommandResult<Value> {
-    call_once(context, connect, ORDINARY_MS, method, Some(params)).await
+    id: &str,
+    listed: Listed,
+) -> CommandResult<Link> {
+    let methods = [method, LIST];
+    let needed = if listed.may_begin(id) {
+        &methods[..]
+    } else {
+        &methods[..1]
+    };
+    Link::open(context, connect, ORDINARY_MS, needed).await
 }
 
-fn told(
-    context: &Context,
-    connect: &ConnectArgs,
-    answer: &Value,
-    what: &str,
-    member: &str,
-) -> CommandResult {
-    if connect.json {
-        context.output.json(answer);
+/// The id that a text is the only beginning of. What begins none is left for the gateway to judge.
+async fn full_id(link: &Link, text: &str, listed: Listed) -> CommandResult<String> {
+    if !listed.may_begin(text) {
+        return Ok(text.to_owned());
+    }
+    let answer = link.call(LIST, Some(&json!({}))).await?;
+    let list: PairList = read(LIST, &answer)?;
+    let ids: Vec<&str> = match listed {
+        Listed::Pending => {
+            let ids = list.pending.iter().map(|pending| &pending.request_id);
+            ids.map(String::as_str).collect()
+        }
+        Listed::Paired => {
+            let ids = list.paired.iter().map(|paired| &paired.device_id);
+            ids.map(String::as_str).collect()
+        }
+    };
+    if ids.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let meant: Vec<&str> = ids.into_iter().filter(|id| id.starts_with(text)).collect();
+    match meant[..] {
+        [] => Ok(text.to_owned()),
+        [one] => Ok(one.to_owned()),
+        _ => Err(CommandError::new(
+            Exit::Failed,
+            "AMBIGUOUS_ID",
+            format!("{text} could be {} of them", meant.len()),
+        )
+        .hint("clawgate devices list")),
+    }
+}
+
+fn told(context: &Context, as_json: bool, answer: &Value, what: &str) -> CommandResult {
+    if as_json {
+        context.output.json(answer)?;
     } else {
-        let id = answer[member].as_str().unwrap_or_default();
-        context.output.line(format!("{}: {what}", plain(id)));
+        let id = answer["deviceId"].as_str().unwrap_or_default();
+        context.output.line(format!("{}: {what}", plain(id)))?;
     }
     Ok(Exit::Ok)
 }
 
 async fn approve(context: &Context, args: &ApproveArgs) -> CommandResult {
-    let methods = ["device.pair.list", "device.pair.approve"];
+    let methods = [LIST, "device.pair.approve"];
     let link = Link::open(context, &args.connect, ORDINARY_MS, &methods).await?;
     let request_id = match &args.request_id {
-        Some(id) => id.clone(),
+        Some(id) => full_id(&link, id, Listed::Pending).await?,
         None => {
-            let answer = link.call("device.pair.list", Some(&json!({}))).await?;
-            let list: PairList = read("device.pair.list", &answer)?;
+            let answer = link.call(LIST, Some(&json!({}))).await?;
+            let list: PairList = read(LIST, &answer)?;
             let newest = list.pending.iter().max_by_key(|pending| pending.ts);
             let Some(newest) = newest else {
                 link.close().await;
@@ -188,7 +278,8 @@ async fn approve(context: &Context, args: &ApproveArgs) -> CommandResult {
                     Exit::Failed,
                     "NOTHING_PENDING",
                     "no device waits for approval",
-                ));
+                )
+                .hint("clawgate devices list"));
             };
             newest.request_id.clone()
         }
@@ -197,19 +288,21 @@ async fn approve(context: &Context, args: &ApproveArgs) -> CommandResult {
     let answer = link.call("device.pair.approve", Some(&params)).await?;
     link.close().await;
     if args.connect.json {
-        context.output.json(&answer);
+        context.output.json(&answer)?;
         return Ok(Exit::Ok);
     }
     let device: PairedRecord = read("device.pair.approve", &answer["device"])?;
     context.output.line(format!(
         "{} is paired as {} with {}",
         plain(&name_of(&device)),
-        device.roles.join(", "),
-        device
-            .scopes
-            .as_ref()
-            .map_or_else(|| "no scopes".to_owned(), ScopeSet::joined),
-    ));
+        plain(&device.roles.join(", ")),
+        plain(
+            &device
+                .scopes
+                .as_ref()
+                .map_or_else(|| "no scopes".to_owned(), ScopeSet::joined)
+        ),
+    ))?;
     Ok(Exit::Ok)
 }
 
@@ -222,15 +315,16 @@ async fn rotate(context: &Context, args: &RotateArgs) -> CommandResult {
             .map(Scope::from)
             .collect::<ScopeSet>()
     });
+    let link = open(context, &args.connect, method, &args.device, Listed::Paired).await?;
+    let device_id = full_id(&link, &args.device, Listed::Paired).await?;
+    // This machine's own token: keep it, the old one ends with the first use of the new one.
+    let own = device_id == link.approach().device_id() && args.role == "operator";
     let params = json!(TokenParams {
-        device_id: args.device.clone(),
+        device_id,
         role: args.role.clone(),
         scopes,
     });
-    let link = Link::open(context, &args.connect, ORDINARY_MS, &[method]).await?;
     let answer = link.call(method, Some(&params)).await?;
-    // This machine's own token: keep it, the old one ends with the first use of the new one.
-    let own = args.device == link.approach().device_id() && args.role == "operator";
     if let (true, Some(token)) = (own, answer["token"].as_str()) {
         let scopes: ScopeSet = read(method, &answer["scopes"])?;
         link.approach()
@@ -240,62 +334,63 @@ async fn rotate(context: &Context, args: &RotateArgs) -> CommandResult {
             })?;
     }
     link.close().await;
-    if args.connect.json {
-        context.output.json(&answer);
+    let output = context.output;
+    let token = answer["token"].as_str();
+    let handed_over = "rotated; the device gets its new token with its next connect";
+    if output.always_json(args.connect.json) {
+        output.json(&answer)?;
+        // The original's answer has the token; a script that reads it should know why it is gone.
+        if token.is_none() {
+            output.note(format!("note: {handed_over}, and nobody else sees it"));
+        }
         return Ok(Exit::Ok);
     }
-    match answer["token"].as_str() {
-        Some(_) if own => context
-            .output
-            .line("rotated; this machine keeps its new token"),
+    match token {
+        Some(_) if own => output.line("rotated; this machine keeps its new token")?,
         Some(token) => {
-            context.output.line(plain(token));
-            context
-                .output
-                .note("the device's new token; it is not shown again");
+            output.line(plain(token))?;
+            output.note("the device's new token; it is not shown again");
         }
-        None => context
-            .output
-            .line("rotated; the device gets its new token with its next connect"),
+        None => output.line(handed_over)?,
     }
     Ok(Exit::Ok)
 }
 
 async fn list(context: &Context, connect: &ConnectArgs) -> CommandResult {
-    let method = "device.pair.list";
-    let answer = ask(context, connect, method, &json!({})).await?;
+    let answer = call_once(context, connect, ORDINARY_MS, LIST, Some(&json!({}))).await?;
     let output = context.output;
     if connect.json {
-        output.json(&answer);
+        output.json(&answer)?;
         return Ok(Exit::Ok);
     }
-    let list: PairList = read(method, &answer)?;
+    let list: PairList = read(LIST, &answer)?;
     let now = clock::now_ms();
     if !list.pending.is_empty() {
-        output.line(output.paint(Tone::Bold, format!("Pending ({})", list.pending.len())));
+        output.line(output.paint(Tone::Bold, format!("Pending ({})", list.pending.len())))?;
         let rows = list
             .pending
             .iter()
             .map(|pending| pending_row(pending, now))
             .collect();
         let header = ["request", "device", "role", "scopes", "ip", "age", "flags"];
-        output.line(table::table(&header, rows));
-        output.line("approve one with: clawgate devices approve REQUEST\n");
+        output.line(table::table(&header, &["request"], rows))?;
+        let approve = context.globals.typed("clawgate devices approve REQUEST");
+        output.line(format!("approve one with: {approve}\n"))?;
     }
     if list.paired.is_empty() {
-        output.line("no device is paired");
+        output.line("no device is paired")?;
         return Ok(Exit::Ok);
     }
-    output.line(output.paint(Tone::Bold, format!("Paired ({})", list.paired.len())));
+    output.line(output.paint(Tone::Bold, format!("Paired ({})", list.paired.len())))?;
     let rows = list
         .paired
         .iter()
         .map(|paired| paired_row(paired, now))
         .collect();
-    output.line(table::table(
-        &["device", "roles", "scopes", "tokens", "ip", "paired"],
-        rows,
-    ));
+    let header = [
+        "device", "name", "roles", "scopes", "tokens", "ip", "paired",
+    ];
+    output.line(table::table(&header, &["device"], rows))?;
     Ok(Exit::Ok)
 }
 
@@ -337,7 +432,8 @@ fn paired_row(paired: &PairedRecord, now: i64) -> Vec<String> {
         format!("{live} (+{revoked} revoked)")
     };
     vec![
-        name_of(paired),
+        paired.device_id.clone(),
+        paired.display_name.clone().unwrap_or_default(),
         paired.roles.join(", "),
         short_scopes(paired.scopes.as_ref()),
         tokens,

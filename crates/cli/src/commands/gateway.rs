@@ -7,11 +7,13 @@ mod status;
 use clap::{Args, Subcommand};
 
 use super::{Context, block_on, health, probe};
-use crate::{app::ConnectArgs, error::CommandResult};
+use crate::{
+    app::ConnectArgs,
+    error::{CommandError, CommandResult},
+};
 
 /// `gateway`, with the options of `gateway run` when no subcommand is given.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(crate) struct GatewayArgs {
     #[command(subcommand)]
     command: Option<GatewayCommand>,
@@ -40,10 +42,10 @@ enum GatewayCommand {
     #[command(
         after_help = "Examples:\n  clawgate gateway health\n  clawgate gateway health --json"
     )]
-    Health(ConnectArgs),
+    Health(health::HealthArgs),
     /// Call any method
     #[command(
-        after_help = "Examples:\n  clawgate gateway call status\n  clawgate gateway call cron.list --params '{\"includeDisabled\":true}' --json\n  clawgate gateway call agent --params '{\"message\":\"hi\",\"idempotencyKey\":\"k1\"}' --expect-final"
+        after_help = "Examples:\n  clawgate gateway call status\n  clawgate gateway call cron.list --params '{\"includeDisabled\":true}' --json\n  clawgate gateway call system-presence"
     )]
     Call(call::CallArgs),
 }
@@ -51,6 +53,13 @@ enum GatewayCommand {
 /// `gateway probe`.
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
+    /// The original's tunnel; refused with the way to have one
+    #[arg(long, hide = true, value_name = "TARGET")]
+    ssh: Option<String>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    ssh_identity: Option<String>,
+    #[arg(long, hide = true)]
+    ssh_auto: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -61,7 +70,7 @@ impl GatewayArgs {
         match &self.command {
             Some(GatewayCommand::Probe(args)) => args.connect.json,
             Some(GatewayCommand::Status(args)) => args.connect.json,
-            Some(GatewayCommand::Health(connect)) => connect.json,
+            Some(GatewayCommand::Health(args)) => args.connect.json,
             Some(GatewayCommand::Call(args)) => args.connect.json,
             Some(GatewayCommand::Run(_)) | None => false,
         }
@@ -70,12 +79,30 @@ impl GatewayArgs {
 
 /// Runs one of them.
 pub(crate) fn run(context: &Context, args: GatewayArgs) -> CommandResult {
-    match args.command {
-        None => run::run(context, &args.run),
-        Some(GatewayCommand::Run(args)) => run::run(context, &args),
-        Some(GatewayCommand::Probe(args)) => block_on(probe::run(context, &args.connect)),
+    let GatewayArgs { command, run } = args;
+    if let (Some(option), false) = (
+        run.given().first(),
+        matches!(command, None | Some(GatewayCommand::Run(_))),
+    ) {
+        return Err(CommandError::usage(format!(
+            "{option} is an option of gateway run; other commands take theirs behind their name"
+        )));
+    }
+    match command {
+        None => run::run(context, &run),
+        Some(GatewayCommand::Run(own)) => run::run(context, &own.over(run)),
+        Some(GatewayCommand::Probe(args)) => {
+            if args.ssh.is_some() || args.ssh_identity.is_some() || args.ssh_auto {
+                return Err(CommandError::usage(
+                    "no tunnel is opened here; open one and probe its end on this machine",
+                )
+                .hint("ssh -N -L 18790:127.0.0.1:18789 HOST")
+                .hint("clawgate gateway probe --url ws://127.0.0.1:18790 --token TOKEN"));
+            }
+            block_on(probe::run(context, &args.connect))
+        }
         Some(GatewayCommand::Status(args)) => block_on(status::run(context, &args)),
-        Some(GatewayCommand::Health(connect)) => block_on(health::run(context, &connect)),
+        Some(GatewayCommand::Health(args)) => block_on(health::run(context, &args)),
         Some(GatewayCommand::Call(args)) => block_on(call::run(context, &args)),
     }
 }

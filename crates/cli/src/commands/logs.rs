@@ -12,7 +12,7 @@ use crate::{
     app::ConnectArgs,
     error::{CommandError, CommandResult},
     exit::Exit,
-    output::{Output, Tone, plain},
+    output::{Output, Tone, plain, reader_gone},
     session::Link,
     words,
 };
@@ -46,69 +46,86 @@ pub(crate) struct LogsArgs {
 const RETRIES_MAX: u32 = 5;
 
 pub(crate) async fn run(context: &Context, args: &LogsArgs) -> CommandResult {
-    let mut cursor = None;
-    let mut failures = 0;
+    if !args.follow {
+        return follow(context, args).await;
+    }
+    tokio::select! {
+        ended = follow(context, args) => ended,
+        // `logs --follow | head` ends with its reader, also when nothing more is logged.
+        () = reader_gone() => Ok(Exit::Ok),
+    }
+}
+
+/// Where a reader of the log is, and how the road there is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Where the next tail begins; nothing before the first.
+    cursor: Option<u64>,
+    /// Connections in a row that ended before a tail.
+    failures: u32,
+}
+
+async fn follow(context: &Context, args: &LogsArgs) -> CommandResult {
+    let mut progress = Progress::default();
     loop {
-        match tail(context, args, &mut cursor).await {
+        match tail(context, args, &mut progress).await {
             Ok(()) => return Ok(Exit::Ok),
             // A gateway that restarts is worth waiting for, but only once it was there.
             Err(error)
                 if args.follow
-                    && cursor.is_some()
-                    && failures < RETRIES_MAX
+                    && progress.cursor.is_some()
+                    && progress.failures < RETRIES_MAX
+                    && error.code() != CommandError::OUTPUT
                     && matches!(error.exit(), Exit::Unreachable | Exit::Internal) =>
             {
-                failures += 1;
-                notice(context.output, args, "the gateway went away; trying again");
-                sleep(Duration::from_secs(1 << failures.min(4))).await;
+                progress.failures += 1;
+                notice(context.output, args, "the gateway went away; trying again")?;
+                sleep(Duration::from_secs(1 << progress.failures.min(4))).await;
             }
-            Err(error) => return Err(with_type(error, args)),
+            Err(error) => return Err(error.in_log_form()),
         }
     }
 }
 
 /// One connection's worth: one tail, or with `--follow` tails until the connection ends.
-async fn tail(context: &Context, args: &LogsArgs, cursor: &mut Option<u64>) -> CommandResult<()> {
+async fn tail(context: &Context, args: &LogsArgs, progress: &mut Progress) -> CommandResult<()> {
     let output = context.output;
     let link = Link::open(context, &args.connect, SLOW_MS, &["logs.tail"]).await?;
     loop {
         let params = LogsTailParams {
-            cursor: *cursor,
+            cursor: progress.cursor,
             limit: usize::try_from(args.limit).ok(),
             max_bytes: Some(u64::from(args.max_bytes)),
         };
         let params = serde_json::to_value(params).unwrap_or_default();
         let answer = link.call("logs.tail", Some(&params)).await?;
         let tail: LogsTail = read("logs.tail", &answer)?;
-        if cursor.is_none() {
-            if args.connect.json {
-                output.json_line(&json!({
-                    "type": "meta", "file": tail.file, "cursor": tail.cursor, "size": tail.size,
-                }));
-            } else {
-                output.line(output.paint(Tone::Dim, format!("log file: {}", plain(&tail.file))));
-            }
+        progress.failures = 0;
+        let first = progress.cursor.is_none();
+        if first && args.connect.json {
+            output.json_line(&json!({
+                "type": "meta", "file": tail.file, "cursor": tail.cursor, "size": tail.size,
+            }))?;
+        } else if first {
+            output.line(output.paint(Tone::Dim, format!("log file: {}", plain(&tail.file))))?;
         }
         for line in &tail.lines {
             let record = Record::parse(line);
             if args.connect.json {
-                output.json_line(&record.to_json(line));
+                output.json_line(&record.to_json(line))?;
             } else {
-                output.line(record.words(output, args, line));
+                output.line(record.words(output, args, line))?;
             }
         }
         // A first tail is a part by its nature; people know that, scripts are told.
-        if tail.truncated && (args.connect.json || cursor.is_some()) {
-            notice(
-                output,
-                args,
-                "some lines were left out (raise --max-bytes or --limit)",
-            );
+        if tail.truncated && (args.connect.json || !first) {
+            let message = "some lines were left out (raise --max-bytes or --limit)";
+            notice(output, args, message)?;
         }
-        if tail.reset && cursor.is_some() {
-            notice(output, args, "the log began anew");
+        if tail.reset && !first {
+            notice(output, args, "the log began anew")?;
         }
-        *cursor = Some(tail.cursor);
+        progress.cursor = Some(tail.cursor);
         if !args.follow {
             link.close().await;
             return Ok(());
@@ -117,21 +134,12 @@ async fn tail(context: &Context, args: &LogsArgs, cursor: &mut Option<u64>) -> C
     }
 }
 
-fn notice(output: Output, args: &LogsArgs, message: &str) {
+fn notice(output: Output, args: &LogsArgs, message: &str) -> CommandResult<()> {
     if args.connect.json {
-        output.json_line(&json!({"type": "notice", "message": message}));
-    } else {
-        output.note(message);
+        return output.json_line(&json!({"type": "notice", "message": message}));
     }
-}
-
-/// The original marks its log errors with a type; the members that scripts read are beside it.
-fn with_type(error: CommandError, args: &LogsArgs) -> CommandError {
-    if args.connect.json {
-        error.details(Some(json!({"type": "error"})))
-    } else {
-        error
-    }
+    output.note(message);
+    Ok(())
 }
 
 /// One line of the log, as far as it is understood.
@@ -231,7 +239,7 @@ impl Record {
         let subsystem = self.subsystem.as_deref().unwrap_or("-");
         let message = plain(message);
         if args.plain {
-            return format!("{time} {} {subsystem} {message}", self.level);
+            return plain(&format!("{time} {} {subsystem} {message}", self.level));
         }
         let tone = match self.level.as_str() {
             "error" | "fatal" => Tone::Bad,

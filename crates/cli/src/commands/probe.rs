@@ -26,9 +26,9 @@ pub(crate) async fn run(context: &Context, args: &ConnectArgs) -> CommandResult 
         let took = started.elapsed();
         context
             .output
-            .json(&report(&approach, &facts, took.as_millis()));
+            .json(&report(&approach, &facts, took.as_millis()))?;
     } else {
-        render::print(context, &approach, &facts);
+        render::print(context, &approach, &facts)?;
     }
     Ok(facts.exit())
 }

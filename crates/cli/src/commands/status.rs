@@ -65,9 +65,9 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
     if args.connect.json {
         context
             .output
-            .json(&report(&config, &approach, &facts, deep));
+            .json(&report(&config, &approach, &facts, args.usage, deep))?;
     } else {
-        print(context, &approach, &facts, deep.as_ref());
+        print(context, &approach, &facts, deep.as_ref())?;
     }
     Ok(Exit::Ok)
 }
@@ -76,14 +76,13 @@ fn report(
     config: &Config,
     approach: &Approach,
     facts: &Facts,
+    usage: bool,
     deep: Option<(Value, Value)>,
 ) -> Value {
-    let mut report = match facts.payload("status") {
-        Value::Object(status) => status,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            serde_json::Map::new()
-        }
-    };
+    let mut report = nothing_known();
+    if let Value::Object(status) = facts.payload("status") {
+        report.extend(status);
+    }
     let target = &approach.target;
     let mode = config
         .get("gateway.mode")
@@ -102,6 +101,16 @@ fn report(
         "runtimeShort": "unknown",
     });
     let health = facts.payload("health");
+    // The original reads these from its own files; here they are the gateway's to tell, and until
+    // it does they are empty, of the same types.
+    let or = |value: &Value, otherwise: Value| {
+        if value.is_null() {
+            otherwise
+        } else {
+            value.clone()
+        }
+    };
+    let now = clock::now_ms();
     let agents: Vec<Value> = health["agents"]
         .as_array()
         .into_iter()
@@ -131,22 +140,56 @@ fn report(
         "gatewayService": service,
         "nodeService": service,
         "agents": {
-            "defaultId": health["defaultAgentId"],
+            "defaultId": or(&health["defaultAgentId"], json!("main")),
             "agents": agents,
-            "totalSessions": health["sessions"]["count"],
+            "totalSessions": or(&health["sessions"]["count"], json!(0)),
             "bootstrapPendingCount": 0,
         },
-        "securityAudit": null,
+        "securityAudit": {
+            "ts": now,
+            "summary": {"critical": 0, "warn": 0, "info": 0},
+            "findings": [],
+        },
         "secretDiagnostics": [],
     });
     if let Value::Object(members) = members {
         report.extend(members);
+    }
+    if usage {
+        report.insert(
+            "usage".to_owned(),
+            json!({"updatedAt": now, "providers": []}),
+        );
+        report.insert("lastHeartbeat".to_owned(), Value::Null);
     }
     if let Some((health, heartbeat)) = deep {
         report.insert("health".to_owned(), health);
         report.insert("lastHeartbeat".to_owned(), heartbeat);
     }
     Value::Object(report)
+}
+
+/// What a gateway's `status` says, before one has said anything.
+fn nothing_known() -> serde_json::Map<String, Value> {
+    let members = json!({
+        "runtimeVersion": env!("CARGO_PKG_VERSION"),
+        "heartbeat": {"defaultAgentId": "main", "agents": []},
+        "channelSummary": [],
+        "queuedSystemEvents": [],
+        "sessions": {
+            "paths": [],
+            "count": 0,
+            "defaults": {"model": null, "contextTokens": null},
+            "recent": [],
+            "byAgent": [],
+        },
+    });
+    match members {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            serde_json::Map::new()
+        }
+    }
 }
 
 fn os() -> Value {
@@ -171,22 +214,29 @@ fn os() -> Value {
     })
 }
 
-fn print(context: &Context, approach: &Approach, facts: &Facts, deep: Option<&(Value, Value)>) {
+fn print(
+    context: &Context,
+    approach: &Approach,
+    facts: &Facts,
+    deep: Option<&(Value, Value)>,
+) -> CommandResult<()> {
     let output = context.output;
     let target = &approach.target;
     let state = if facts.ok() {
         output.paint(Tone::Good, "up")
     } else if facts.hello.is_some() {
         output.paint(Tone::Warn, "up, with limits")
-    } else if facts.reachable() {
+    } else if facts.refused() {
         output.paint(Tone::Bad, "answers, but refused this client")
+    } else if facts.reachable() {
+        output.paint(Tone::Bad, "something answers there, but not as a gateway")
     } else {
         output.paint(Tone::Bad, "down")
     };
     output.line(format!(
         "gateway    {state}  {} ({})",
         target.endpoint, target.url_source
-    ));
+    ))?;
     let mut rows = Vec::new();
     if let Some(error) = facts.error_words() {
         rows.push(("problem", error));
@@ -226,10 +276,13 @@ fn print(context: &Context, approach: &Approach, facts: &Facts, deep: Option<&(V
         .as_array()
         .filter(|list| !list.is_empty())
     {
-        rows.push(("queued", format!("{} system events", queued.len())));
+        rows.push((
+            "queued",
+            words::count(queued.len(), "system event", "system events"),
+        ));
     }
     if let Some(presence) = facts.payload("system-presence").as_array() {
-        rows.push(("presence", format!("{} entries", presence.len())));
+        rows.push(("presence", words::count(presence.len(), "entry", "entries")));
     }
     if let Some((_, heartbeat)) = deep
         && let Some(ts) = heartbeat["ts"].as_i64()
@@ -246,7 +299,7 @@ fn print(context: &Context, approach: &Approach, facts: &Facts, deep: Option<&(V
         .map(|(label, value)| format!("{label:<width$}  {}", plain(value)))
         .collect();
     if !rows.is_empty() {
-        output.line(rows.join("\n"));
+        output.line(rows.join("\n"))?;
     }
     let sessions = status["sessions"]["recent"]
         .as_array()
@@ -261,13 +314,12 @@ fn print(context: &Context, approach: &Approach, facts: &Facts, deep: Option<&(V
                 at.map_or_else(|| "-".to_owned(), |at| words::relative(at, now)),
             ]
         });
-        output.line("");
-        output.line(table::table(
-            &["session", "model", "updated"],
-            rows.collect(),
-        ));
+        output.line("")?;
+        let header = ["session", "model", "updated"];
+        output.line(table::table(&header, &["session"], rows.collect()))?;
     }
     for hint in facts.hints(approach) {
-        output.line(format!("next: {}", plain(&hint)));
+        output.line(format!("next: {}", plain(&hint)))?;
     }
+    Ok(())
 }

@@ -11,6 +11,9 @@ use crate::{app::ConnectArgs, clock, error::CommandResult, exit::Exit, output::t
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Who is connected
+    #[command(
+        after_help = "Examples:\n  clawgate system presence\n  clawgate system presence --json | jq -r '.[].host'"
+    )]
     Presence(ConnectArgs),
     /// Tell the main session something
     #[command(
@@ -18,7 +21,10 @@ pub(crate) enum SystemCommand {
     )]
     Event(EventArgs),
     /// The heartbeat: last one, on, off
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate system heartbeat last\n  clawgate system heartbeat disable"
+    )]
     Heartbeat(HeartbeatCommand),
 }
 
@@ -39,10 +45,13 @@ pub(crate) struct EventArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum HeartbeatCommand {
     /// The last one
+    #[command(after_help = "Examples:\n  clawgate system heartbeat last")]
     Last(ConnectArgs),
     /// Turn heartbeats on
+    #[command(after_help = "Examples:\n  clawgate system heartbeat enable")]
     Enable(ConnectArgs),
     /// Turn heartbeats off
+    #[command(after_help = "Examples:\n  clawgate system heartbeat disable")]
     Disable(ConnectArgs),
 }
 
@@ -64,7 +73,13 @@ impl SystemCommand {
 pub(crate) async fn run(context: &Context, command: SystemCommand) -> CommandResult {
     let output = context.output;
     let connect = command.connect();
-    let as_json = connect.json;
+    // The original prints JSON for all of these but the event, asked or not.
+    let as_json = match &command {
+        SystemCommand::Event(_) => connect.json,
+        SystemCommand::Presence(_) | SystemCommand::Heartbeat(_) => {
+            output.always_json(connect.json)
+        }
+    };
     let (method, params) = match &command {
         SystemCommand::Presence(_) => ("system-presence", json!({})),
         SystemCommand::Event(args) => {
@@ -84,19 +99,18 @@ pub(crate) async fn run(context: &Context, command: SystemCommand) -> CommandRes
     };
     let answer = call_once(context, connect, SLOW_MS, method, Some(&params)).await?;
     if as_json {
-        output.json(&answer);
+        output.json(&answer)?;
         return Ok(Exit::Ok);
     }
-    match command {
-        SystemCommand::Presence(_) => {
-            output.line(presence(&read::<Vec<PresenceEntry>>(method, &answer)?));
-        }
-        SystemCommand::Event(args) if args.mode == "now" => output.line("told; the agent is woken"),
-        SystemCommand::Event(_) => output.line("told; the agent reads it with the next heartbeat"),
-        SystemCommand::Heartbeat(HeartbeatCommand::Last(_)) => output.line(heartbeat(&answer)),
-        SystemCommand::Heartbeat(HeartbeatCommand::Enable(_)) => output.line("heartbeats are on"),
-        SystemCommand::Heartbeat(HeartbeatCommand::Disable(_)) => output.line("heartbeats are off"),
-    }
+    let text = match command {
+        SystemCommand::Presence(_) => presence(&read::<Vec<PresenceEntry>>(method, &answer)?),
+        SystemCommand::Event(args) if args.mode == "now" => "told; the agent is woken".to_owned(),
+        SystemCommand::Event(_) => "told; the agent reads it with the next heartbeat".to_owned(),
+        SystemCommand::Heartbeat(HeartbeatCommand::Last(_)) => heartbeat(&answer),
+        SystemCommand::Heartbeat(HeartbeatCommand::Enable(_)) => "heartbeats are on".to_owned(),
+        SystemCommand::Heartbeat(HeartbeatCommand::Disable(_)) => "heartbeats are off".to_owned(),
+    };
+    output.line(text)?;
     Ok(Exit::Ok)
 }
 
@@ -124,6 +138,7 @@ fn presence(entries: &[PresenceEntry]) -> String {
         &[
             "host", "mode", "version", "platform", "ip", "reason", "seen",
         ],
+        &[],
         rows,
     )
 }

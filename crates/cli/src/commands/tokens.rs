@@ -13,7 +13,7 @@ use crate::{
     clock,
     error::{CommandError, CommandResult},
     exit::Exit,
-    output::table,
+    output::{plain, table},
     words,
 };
 
@@ -26,9 +26,12 @@ pub(crate) enum TokensCommand {
     )]
     Create(CreateArgs),
     /// Every token, without its secret
+    #[command(
+        after_help = "Examples:\n  clawgate tokens list\n  clawgate tokens list --json | jq -r '.tokens[].name'"
+    )]
     List(ConnectArgs),
     /// End a token now
-    #[command(alias = "rm")]
+    #[command(alias = "rm", after_help = "Examples:\n  clawgate tokens revoke ci")]
     Revoke(RevokeArgs),
 }
 
@@ -80,11 +83,11 @@ pub(crate) async fn run(context: &Context, command: TokensCommand) -> CommandRes
             let answer =
                 call_once(context, &args.connect, ORDINARY_MS, method, Some(&params)).await?;
             if args.connect.json {
-                context.output.json(&answer);
+                context.output.json(&answer)?;
             } else {
                 context
                     .output
-                    .line(format!("revoked {}; its connections are closed", args.name));
+                    .line(format!("revoked {}; its connections are closed", args.name))?;
             }
             Ok(Exit::Ok)
         }
@@ -123,11 +126,11 @@ async fn create(context: &Context, args: &CreateArgs) -> CommandResult {
     let method = "tokens.create";
     let answer = call_once(context, &args.connect, ORDINARY_MS, method, Some(&params)).await?;
     if args.connect.json {
-        context.output.json(&answer);
+        context.output.json(&answer)?;
         return Ok(Exit::Ok);
     }
     let created: Created = read(method, &answer)?;
-    context.output.line(created.token);
+    context.output.line(plain(&created.token))?;
     context.output.note(format!(
         "token {} for {}; it is not shown again",
         created.record.name,
@@ -140,20 +143,25 @@ async fn list(context: &Context, connect: &ConnectArgs) -> CommandResult {
     let method = "tokens.list";
     let answer = call_once(context, connect, ORDINARY_MS, method, Some(&json!({}))).await?;
     if connect.json {
-        context.output.json(&answer);
+        context.output.json(&answer)?;
         return Ok(Exit::Ok);
     }
     let list: List = read(method, &answer)?;
     if list.tokens.is_empty() {
+        let create = context
+            .globals
+            .typed("clawgate tokens create --name NAME --scopes SCOPES");
         context
             .output
-            .line("no API tokens; clawgate tokens create --name NAME --scopes SCOPES makes one");
+            .line(format!("no API tokens; {create} makes one"))?;
         return Ok(Exit::Ok);
     }
     let now = clock::now_ms();
     let rows = list.tokens.iter().map(|token| row(token, now)).collect();
     let header = ["name", "scopes", "state", "created", "expires", "last used"];
-    context.output.line(table::table(&header, rows));
+    context
+        .output
+        .line(table::table(&header, &["name"], rows))?;
     Ok(Exit::Ok)
 }
 

@@ -1,8 +1,12 @@
 //! A terminal session: the real binary, a home of its own, nothing else from the environment.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -45,16 +49,27 @@ impl Terminal {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Done {
-        let mut command = Command::cargo_bin("clawgate").unwrap();
+        self.run_into(args, Stdio::piped())
+    }
+
+    /// With this as its stdout.
+    pub(crate) fn run_into(&self, args: &[&str], stdout: Stdio) -> Done {
+        let mut command = Command::new(cargo_bin!("clawgate"));
         command
             .env_clear()
             .env("HOME", self.home.path())
             .env("TZ", "UTC")
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
             .args(args);
         for (name, value) in &self.env {
             command.env(name, value);
         }
-        let output = command.output().unwrap();
+        let running = command.spawn().unwrap();
+        // The command's own ends of pipes must be the only ones.
+        drop(command);
+        let output = running.wait_with_output().unwrap();
         Done {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -35,6 +35,7 @@ pub(crate) enum Greeting {
 }
 
 /// What happens on `connect`.
+#[derive(Clone)]
 pub(crate) enum Act {
     Hello(Value),
     Refuse {

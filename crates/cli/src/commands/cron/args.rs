@@ -31,11 +31,16 @@ pub(crate) enum CronCommand {
     )]
     Edit(Box<EditArgs>),
     /// Let a job run again
+    #[command(after_help = "Examples:\n  clawgate cron enable ID")]
     Enable(IdArgs),
     /// Keep a job from running
+    #[command(after_help = "Examples:\n  clawgate cron disable ID")]
     Disable(IdArgs),
     /// Remove a job; exits 0 even if there is none
-    #[command(visible_aliases = ["remove", "delete"])]
+    #[command(
+        visible_aliases = ["remove", "delete"],
+        after_help = "Examples:\n  clawgate cron rm ID\n  clawgate cron rm ID --json | jq .removed"
+    )]
     Rm(IdArgs),
     /// Run a job now; exits 1 when it did not start
     #[command(after_help = "Examples:\n  clawgate cron run ID\n  clawgate cron run ID --due")]
@@ -46,6 +51,9 @@ pub(crate) enum CronCommand {
     )]
     Runs(RunsArgs),
     /// Whether the scheduler works
+    #[command(
+        after_help = "Examples:\n  clawgate cron status\n  clawgate cron status --json | jq .enabled"
+    )]
     Status(ConnectArgs),
 }
 

@@ -33,7 +33,7 @@ pub(super) fn jobs(page: &JobPage, all: bool, now: i64) -> String {
         })
         .collect();
     let header = ["id", "name", "schedule", "next", "last", "status", "target"];
-    let text = table::table(&header, rows);
+    let text = table::table(&header, &["id"], rows);
     let shown = u64::try_from(page.jobs.len()).unwrap_or(u64::MAX);
     if page.total > shown {
         return format!("{text}\n{shown} of {} jobs", page.total);
@@ -132,10 +132,8 @@ pub(super) fn runs(page: &RunPage, now: i64) -> String {
                 run.duration_ms.map_or_else(|| "-".to_owned(), words::span),
             ];
             if with_names {
-                row.push(table::cut(
-                    run.job_name.as_deref().unwrap_or(&run.job_id),
-                    32,
-                ));
+                let name = run.job_name.as_deref().map(|name| table::cut(name, 32));
+                row.push(name.unwrap_or_else(|| run.job_id.clone()));
             }
             row.push(run.delivery_status.clone());
             let said = run
@@ -152,7 +150,7 @@ pub(super) fn runs(page: &RunPage, now: i64) -> String {
         header.push("job");
     }
     header.extend(["delivery", "said"]);
-    let text = table::table(&header, rows);
+    let text = table::table(&header, &["job"], rows);
     if page.has_more {
         return format!("{text}\n{} of {} runs", page.entries.len(), page.total);
     }

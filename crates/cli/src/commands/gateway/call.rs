@@ -30,8 +30,8 @@ pub(crate) async fn run(context: &Context, args: &CallArgs) -> CommandResult {
     let answer = call_once(context, &args.connect, ORDINARY_MS, method, Some(&params)).await?;
     let output = context.output;
     if !args.connect.json {
-        output.line(output.paint(Tone::Dim, format!("{method} answered:")));
+        output.line(output.paint(Tone::Dim, format!("{method} answered:")))?;
     }
-    output.json(&answer);
+    output.json(&answer)?;
     Ok(Exit::Ok)
 }

@@ -1,18 +1,19 @@
 //! `gateway status`: what is configured, what listens, and whether one call goes through.
 
-use std::{io, net::Ipv4Addr};
+use std::time::Duration;
 
 use clap::Args;
+use clawgate_gateway::Issue;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     app::ConnectArgs,
     commands::{Context, ORDINARY_MS, call_once},
-    config::Config,
+    config::{Config, judged},
     error::{CommandError, CommandResult},
     exit::Exit,
-    output::{Tone, table},
+    output::{Tone, plain, table},
     target::{Target, local_port},
 };
 
@@ -32,7 +33,10 @@ pub(crate) struct StatusArgs {
     pub(crate) connect: ConnectArgs,
 }
 
-/// Whether somebody listens on the local port.
+/// How long a knock may take.
+const KNOCK_WITHIN: Duration = Duration::from_secs(3);
+
+/// Whether somebody listens where the gateway is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PortState {
     Busy,
@@ -40,11 +44,13 @@ enum PortState {
 }
 
 impl PortState {
-    /// Tries to take it.
-    async fn of(port: u16) -> Self {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Self::Busy,
-            Ok(_) | Err(_) => Self::Free,
+    /// Knocks. Whoever opens is somebody, whatever they speak.
+    async fn of(target: &Target) -> Self {
+        let (host, port) = (target.endpoint.host(), target.endpoint.port());
+        let knock = TcpStream::connect((host.trim_matches(['[', ']']), port));
+        match timeout(KNOCK_WITHIN, knock).await {
+            Ok(Ok(_)) => Self::Busy,
+            Ok(Err(_)) | Err(_) => Self::Free,
         }
     }
 
@@ -58,9 +64,13 @@ impl PortState {
 
 pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
     let config = Config::load(&context.paths.config)?;
-    let (port, port_source) = local_port(&config, &context.env)?;
-    let state = PortState::of(port).await;
     let target = Target::resolve(&args.connect, &context.paths, &context.env)?;
+    let (port, port_source) = if target.is_local_default() {
+        local_port(&config, &context.env)?
+    } else {
+        (target.endpoint.port(), "url")
+    };
+    let state = PortState::of(&target).await;
     let rpc = if args.no_probe {
         None
     } else {
@@ -76,8 +86,13 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         )
     };
     let failed = rpc.as_ref().is_some_and(Result::is_err);
+    let issues = judged(&config.path, &context.env)
+        .err()
+        .map(|error| error.issues)
+        .unwrap_or_default();
     let report = Report {
         config: &config,
+        issues,
         port,
         port_source,
         state,
@@ -85,9 +100,9 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         rpc,
     };
     if args.connect.json {
-        context.output.json(&report.to_json());
+        context.output.json(&report.to_json())?;
     } else {
-        report.print(context);
+        report.print(context)?;
     }
     Ok(if args.require_rpc && failed {
         Exit::Failed
@@ -98,6 +113,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
 
 struct Report<'a> {
     config: &'a Config,
+    issues: Vec<Issue>,
     port: u16,
     port_source: &'static str,
     state: PortState,
@@ -118,7 +134,7 @@ impl Report<'_> {
         let file = json!({
             "path": path,
             "exists": self.config.exists,
-            "valid": self.config.issues().is_empty(),
+            "valid": self.issues.is_empty(),
         });
         let bind_host = if self.bind() == "loopback" {
             "127.0.0.1"
@@ -140,7 +156,10 @@ impl Report<'_> {
                 "bindMode": self.bind(),
                 "bindHost": bind_host,
                 "port": self.port,
-                "portSource": if self.port_source == "default" { "default" } else { "env/config" },
+                "portSource": match self.port_source {
+                    "env" | "config" => "env/config",
+                    other => other,
+                },
                 "probeUrl": self.target.endpoint.to_string(),
             },
             "port": {"port": self.port, "status": self.state.as_str(), "listeners": [], "hints": []},
@@ -160,7 +179,7 @@ impl Report<'_> {
         report
     }
 
-    fn print(&self, context: &Context) {
+    fn print(&self, context: &Context) -> CommandResult<()> {
         let output = context.output;
         let exists = if self.config.exists {
             ""
@@ -170,7 +189,7 @@ impl Report<'_> {
         let rpc = match &self.rpc {
             None => output.paint(Tone::Dim, "not tried"),
             Some(Ok(_)) => output.paint(Tone::Good, "ok"),
-            Some(Err(error)) => output.paint(Tone::Bad, error.message()),
+            Some(Err(error)) => output.paint(Tone::Bad, plain(error.message())),
         };
         let port = format!(
             "{} from {} · {}",
@@ -191,19 +210,18 @@ impl Report<'_> {
                 format!("{} ({})", self.target.endpoint, self.target.url_source),
             ),
             ("credential", self.target.credential_words()),
-        ]));
+        ]))?;
         // Painted words are not cells.
-        output.line(format!("rpc         {rpc}"));
-        for issue in self.config.issues() {
-            output.line(output.paint(
-                Tone::Warn,
-                format!("config: {}: {}", issue.path, issue.message),
-            ));
+        output.line(format!("rpc         {rpc}"))?;
+        for issue in &self.issues {
+            let words = format!("config: {}: {}", issue.path, issue.message);
+            output.line(output.paint(Tone::Warn, plain(&words)))?;
         }
         if let Some(Err(error)) = &self.rpc {
             for hint in error.hints() {
-                output.line(format!("next: {hint}"));
+                output.line(format!("next: {}", plain(&context.globals.typed(hint))))?;
             }
         }
+        Ok(())
     }
 }

@@ -133,6 +133,11 @@ impl Facts {
         self.reachable() && self.hello.is_some() && self.authorized() && self.rpc_ok()
     }
 
+    /// The gateway was asked, and said no.
+    pub(crate) fn refused(&self) -> bool {
+        matches!(self.failure, Some(ClientError::Rejected { .. }))
+    }
+
     /// TCP (and TLS) answered.
     pub(crate) fn reachable(&self) -> bool {
         match &self.failure {
@@ -281,6 +286,11 @@ impl Facts {
 
     /// What to type next, when something does not hold.
     pub(crate) fn hints(&self, approach: &Approach) -> Vec<String> {
+        let hints = self.hints_as_such(approach);
+        hints.iter().map(|hint| approach.typed(hint)).collect()
+    }
+
+    fn hints_as_such(&self, approach: &Approach) -> Vec<String> {
         if let Some(failure) = &self.failure {
             let error = CommandError::connect(failure, &self.attempts, &approach.target);
             return error.hints().to_vec();
@@ -394,9 +404,18 @@ impl Facts {
                 seen.hello.server.version,
                 seen.hello.protocol
             ),
-            (None, Some(failure)) if failure.was_reached() => match failure.close() {
-                Some(close) => format!("{failure} ({close})"),
-                None => failure.to_string(),
+            (None, Some(failure)) if failure.was_reached() => match (failure, failure.close()) {
+                // Gateways close with the words that they refused with.
+                (ClientError::Rejected { error, .. }, Some(close))
+                    if error.message.starts_with(&close.reason) =>
+                {
+                    match close.code {
+                        Some(code) => format!("{failure} (close code {code})"),
+                        None => failure.to_string(),
+                    }
+                }
+                (ClientError::Rejected { .. }, Some(close)) => format!("{failure} ({close})"),
+                _ => failure.to_string(),
             },
             (None, _) => "not tried".to_owned(),
         }
@@ -405,7 +424,10 @@ impl Facts {
     /// Evidence for the third.
     pub(crate) fn authorized_words(&self, approach: &Approach) -> String {
         let Some(seen) = &self.hello else {
-            return "nothing was granted".to_owned();
+            return match &self.failure {
+                Some(ClientError::Rejected { .. }) => "nothing was granted".to_owned(),
+                Some(_) | None => "not tried".to_owned(),
+            };
         };
         let by = approach.used(seen.credential);
         let granted = match &seen.granted {
@@ -427,7 +449,7 @@ impl Facts {
     /// Evidence for the fourth.
     pub(crate) fn rpc_words(&self) -> String {
         if self.calls.is_empty() {
-            return "no call was made".to_owned();
+            return "not tried".to_owned();
         }
         let words: Vec<String> = self
             .calls

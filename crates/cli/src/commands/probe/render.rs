@@ -3,16 +3,18 @@
 use super::{Facts, facts::HelloSeen};
 use crate::{
     commands::Context,
+    error::CommandResult,
     output::{Tone, plain},
     session::Approach,
+    words,
 };
 
 /// One line a fact, then what to do.
-pub(crate) fn print(context: &Context, approach: &Approach, facts: &Facts) {
+pub(crate) fn print(context: &Context, approach: &Approach, facts: &Facts) -> CommandResult<()> {
     let output = context.output;
     let target = &approach.target;
     let title = format!("{} ({})", target.endpoint, target.url_source);
-    output.line(output.paint(Tone::Bold, title));
+    output.line(output.paint(Tone::Bold, title))?;
     for (name, ok, evidence) in [
         ("reachable", facts.reachable(), facts.reachable_words()),
         ("handshake", facts.hello.is_some(), facts.handshake_words()),
@@ -28,11 +30,11 @@ pub(crate) fn print(context: &Context, approach: &Approach, facts: &Facts) {
         } else {
             output.paint(Tone::Bad, "no ")
         };
-        output.line(format!("  {name:<10}  {mark}  {}", plain(&evidence)));
+        output.line(format!("  {name:<10}  {mark}  {}", plain(&evidence)))?;
     }
     if facts.attempts.len() > 1 {
         let tried = crate::error::attempts_words(&facts.attempts);
-        output.line(output.paint(Tone::Dim, format!("  tried: {}", plain(&tried))));
+        output.line(output.paint(Tone::Dim, format!("  tried: {}", plain(&tried))))?;
     }
     if let Some(HelloSeen { hello, .. }) = &facts.hello {
         let missing = facts.missing();
@@ -40,14 +42,11 @@ pub(crate) fn print(context: &Context, approach: &Approach, facts: &Facts) {
             if !missing.contains(&why.scope) {
                 continue;
             }
-            output.line(format!(
-                "  {} is missing: {}",
-                plain(&why.scope),
-                plain(&why.reason)
-            ));
+            output.line(format!("  missing {}", plain(&words::why_missing(why))))?;
         }
     }
     for hint in facts.hints(approach) {
-        output.line(format!("  next: {}", plain(&hint)));
+        output.line(format!("  next: {}", plain(&hint)))?;
     }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use clawgate_client::{
     Attempt, ClientError, ConnectOptions, CredentialKind, Granted, Identity, LocalKey, Mode,
     Opened, Plan, StoredToken, TokenStore, open,
 };
-use clawgate_protocol::connect::MissingScope;
+use clawgate_protocol::{connect::MissingScope, cron::CronEvent};
 use serde_json::Value;
 
 use crate::{
@@ -237,6 +237,18 @@ impl Link {
             self.opened.session.request_final(method, params).await
         } else {
             self.opened.session.request(method, params).await
+        }
+    }
+
+    /// The next event about cron; none once the gateway went away.
+    pub(crate) async fn next_cron_event(&mut self) -> Option<CronEvent> {
+        loop {
+            let event = self.opened.session.next_event().await?;
+            if event.event == "cron"
+                && let Ok(event) = serde_json::from_value(event.payload)
+            {
+                return Some(event);
+            }
         }
     }
 

@@ -143,6 +143,25 @@ pub(crate) fn local(at_ms: i64) -> String {
     )
 }
 
+/// A moment in a zone by name, to the minute, seconds only where there are any; in this machine's
+/// zone without a name, or with one that is not known here.
+pub(crate) fn zoned(at_ms: i64, zone: Option<&str>) -> String {
+    let zone = zone
+        .and_then(|name| TimeZone::get(name).ok())
+        .unwrap_or_else(TimeZone::system);
+    Timestamp::from_millisecond(at_ms).map_or_else(
+        |_| at_ms.to_string(),
+        |moment| {
+            let format = if at_ms % MINUTE == 0 {
+                "%a %Y-%m-%d %H:%M %Z"
+            } else {
+                "%a %Y-%m-%d %H:%M:%S %Z"
+            };
+            moment.to_zoned(zone).strftime(format).to_string()
+        },
+    )
+}
+
 /// Both: `2026-11-24 10:00:00 CET (in 3h)`.
 pub(crate) fn moment(at_ms: i64, now_ms: i64) -> String {
     format!("{} ({})", local(at_ms), relative(at_ms, now_ms))

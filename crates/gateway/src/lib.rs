@@ -21,6 +21,7 @@ mod outbound;
 mod outbox;
 mod pairing;
 mod presence;
+mod preview;
 mod scheduler;
 mod state;
 mod tokens;
@@ -40,6 +41,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{ConfigError, Issue, redact, validate};
 pub use lifecycle::{RunOptions, StartError, run};
+pub use preview::{Preview, PreviewSlot, preview};
 pub use state::StateError;
 
 /// Version that the gateway tells.

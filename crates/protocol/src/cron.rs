@@ -642,6 +642,12 @@ pub struct RunEntry {
     /// The slot it was due at, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot_ms: Option<i64>,
+    /// The last slot of a range that shares this entry, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_slot_ms: Option<i64>,
+    /// How many slots such a range holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<i64>,
     /// `ran`, `skipped`, `missed` or `interrupted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,

@@ -2,12 +2,14 @@
 
 pub(crate) mod args;
 mod build;
+mod follow;
 mod render;
 
-use args::{AddArgs, CronCommand, EditArgs, RunArgs, RunsArgs};
+use args::{AddArgs, CancelArgs, CronCommand, EditArgs, NextArgs, RunArgs, RunsArgs};
 use build::Change;
 use clawgate_protocol::cron::{
-    IdParams, Job, JobPage, ListParams, RunPage, RunParams, RunsParams, Status,
+    CancelParams, Cancelled, IdParams, Job, JobPage, ListParams, RunPage, RunParams, RunsParams,
+    Status,
 };
 use serde_json::{Value, json};
 
@@ -77,6 +79,8 @@ pub(crate) async fn run(context: &Context, command: CronCommand) -> CommandResul
         }
         CronCommand::Run(args) => run_now(context, &args).await,
         CronCommand::Runs(args) => runs(context, &args).await,
+        CronCommand::Cancel(args) => cancel(context, &args).await,
+        CronCommand::Next(args) => next(context, &args),
         CronCommand::Status(connect) => {
             let answer = ask(context, &connect, "cron.status", &json!({})).await?;
             show(context, always(context, &connect), &answer, |answer| {
@@ -97,7 +101,13 @@ async fn add(context: &Context, args: &AddArgs) -> CommandResult {
             "warning: this gateway runs no agent turns yet; each run is recorded as not possible",
         );
     }
-    changed(context, &args.connect, link, &job, "added").await
+    // What is declared is answered with what became of it.
+    let what = match (&job["created"], &job["updated"]) {
+        (Value::Bool(false), Value::Bool(true)) => "changed",
+        (Value::Bool(false), Value::Bool(false)) => "already as declared",
+        _ => "added",
+    };
+    changed(context, &args.connect, link, &job, what).await
 }
 
 async fn edit(context: &Context, args: &EditArgs) -> CommandResult {
@@ -109,7 +119,10 @@ async fn edit(context: &Context, args: &EditArgs) -> CommandResult {
         let schedule = build::rebuild(&present.schedule, &args.schedule)?;
         patch.insert("schedule".to_owned(), json!(schedule));
     }
-    let params = json!({"id": args.id, "patch": patch});
+    let mut params = json!({"id": args.id, "patch": patch});
+    if let Some(revision) = &args.expect_revision {
+        params["expectedConfigRevision"] = revision.as_str().into();
+    }
     let job = link.call("cron.update", Some(&params)).await?;
     changed(context, &args.connect, link, &job, "changed").await
 }
@@ -138,6 +151,10 @@ async fn changed(
     let status = link.try_call("cron.status", Some(&json!({}))).await;
     link.close().await;
     let exit = show(context, always(context, connect), job, |job| {
+        let job = job
+            .get("job")
+            .filter(|_| job.get("created").is_some())
+            .unwrap_or(job);
         let text = render::job(&read("cron.update", job)?, clock::now_ms());
         Ok(format!("{what}\n{text}"))
     })?;
@@ -166,7 +183,51 @@ async fn remove(context: &Context, connect: &ConnectArgs, id: &str) -> CommandRe
     answer
 }
 
+async fn cancel(context: &Context, args: &CancelArgs) -> CommandResult {
+    let params = json!(CancelParams {
+        id: args.id.clone(),
+        run_id: args.run_id.clone(),
+    });
+    let answer = ask(context, &args.connect, "cron.cancel", &params).await?;
+    show(context, args.connect.json, &answer, |answer| {
+        let answer: Cancelled = read("cron.cancel", answer)?;
+        Ok(match answer.run_id {
+            Some(run_id) => plain(&format!("{run_id} was told to end")),
+            None => "no such run is under way".to_owned(),
+        })
+    })
+}
+
+fn next(context: &Context, args: &NextArgs) -> CommandResult {
+    let preview = clawgate_gateway::preview(
+        &args.expr,
+        args.tz.as_deref(),
+        None,
+        usize::from(args.number),
+    )
+    .map_err(CommandError::usage)?;
+    if args.connect.json {
+        let slots: Vec<Value> = preview
+            .slots
+            .iter()
+            .map(|slot| json!({"atMs": slot.at_ms, "note": slot.note}))
+            .collect();
+        context.output.json(&json!({
+            "expr": args.expr, "timeZone": preview.time_zone, "staggerMs": preview.stagger_ms,
+            "slots": slots,
+        }))?;
+    } else {
+        context
+            .output
+            .line(render::preview(&preview, clock::now_ms()))?;
+    }
+    Ok(Exit::Ok)
+}
+
 async fn run_now(context: &Context, args: &RunArgs) -> CommandResult {
+    if args.wait {
+        return follow::run_and_wait(context, args).await;
+    }
     let mode = if args.due { "due" } else { "force" };
     let params = json!(RunParams {
         id: args.id.clone(),
@@ -194,9 +255,17 @@ async fn run_now(context: &Context, args: &RunArgs) -> CommandResult {
 async fn runs(context: &Context, args: &RunsArgs) -> CommandResult {
     let params = json!(RunsParams {
         limit: Some(u64::from(args.limit)),
+        offset: Some(args.offset).filter(|offset| *offset > 0),
         id: args.id.clone().or_else(|| args.job.clone()),
+        run_id: args.run_id.clone(),
+        status: args.status.clone(),
+        delivery_status: args.delivery_status.clone(),
+        query: args.query.clone(),
         ..RunsParams::default()
     });
+    if args.watch {
+        return follow::watch(context, args, &params).await;
+    }
     let answer = ask(context, &args.connect, "cron.runs", &params).await?;
     show(context, always(context, &args.connect), &answer, |answer| {
         let page: RunPage = read("cron.runs", answer)?;

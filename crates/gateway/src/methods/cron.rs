@@ -7,6 +7,8 @@ mod input;
 mod job;
 mod show;
 
+pub(crate) use job::host_zone;
+
 use std::sync::Arc;
 
 use clawgate_core::{

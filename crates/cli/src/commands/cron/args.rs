@@ -10,7 +10,7 @@ pub(crate) enum CronCommand {
     /// Add a job
     #[command(
         alias = "create",
-        after_help = "A schedule is one of --at, --every, --cron; a payload one of --system-event,\n--message.\n\nExamples:\n  clawgate cron add --name stretch --every 45m --system-event 'Time to stretch'\n  clawgate cron add --name once --at 20m --system-event 'Tea is ready' --keep-after-run\n  clawgate cron add --name brief --cron '0 7 * * 1-5' --tz Europe/Berlin --message 'Morning brief' --no-deliver"
+        after_help = "A schedule is one of --at, --every, --cron; a payload one of --system-event,\n--message, or a program after --.\n\nExamples:\n  clawgate cron add --name stretch --every 45m --system-event 'Time to stretch'\n  clawgate cron add --name once --at 20m --system-event 'Tea is ready' --keep-after-run\n  clawgate cron add --name brief --cron '0 7 * * 1-5' --tz Europe/Berlin --message 'Morning brief' --no-deliver\n  clawgate cron add --name backup --cron '0 3 * * *' --webhook https://example.org/hook -- restic backup /srv"
     )]
     Add(Box<AddArgs>),
     /// Jobs and when they run next
@@ -50,6 +50,16 @@ pub(crate) enum CronCommand {
         after_help = "Examples:\n  clawgate cron runs --id ID\n  clawgate cron runs --limit 20"
     )]
     Runs(RunsArgs),
+    /// End the run of a job that is under way, with everything it started
+    #[command(
+        after_help = "Examples:\n  clawgate cron cancel ID\n  clawgate cron cancel ID --run-id RUN"
+    )]
+    Cancel(CancelArgs),
+    /// When a cron expression is due, clock changes noted; asks no gateway
+    #[command(
+        after_help = "Examples:\n  clawgate cron next '0 7 * * 1-5' --tz Europe/Berlin\n  clawgate cron next '30 2 * * *' --tz America/New_York -n 5 --json"
+    )]
+    Next(NextArgs),
     /// Whether the scheduler works
     #[command(
         after_help = "Examples:\n  clawgate cron status\n  clawgate cron status --json | jq .enabled"
@@ -69,6 +79,8 @@ impl CronCommand {
             }
             Self::Run(args) => &args.connect,
             Self::Runs(args) => &args.connect,
+            Self::Cancel(args) => &args.connect,
+            Self::Next(args) => &args.connect,
             Self::Status(connect) => connect,
         }
     }
@@ -93,6 +105,34 @@ pub(crate) struct ListArgs {
     pub(crate) connect: ConnectArgs,
 }
 
+/// `cron cancel`.
+#[derive(Args, Debug)]
+pub(crate) struct CancelArgs {
+    /// Which job
+    pub(crate) id: String,
+    /// Only if this is the run under way
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// `cron next`.
+#[derive(Args, Debug)]
+pub(crate) struct NextArgs {
+    /// Cron expression, 5 to 7 fields, or a nickname like @daily
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    pub(crate) expr: String,
+    /// Zone in which it is read (default: this machine's)
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// How many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) number: u16,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
 /// `cron run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
@@ -101,6 +141,12 @@ pub(crate) struct RunArgs {
     /// Only if it is due
     #[arg(long)]
     pub(crate) due: bool,
+    /// Wait for its end; exits 1 when it does not go well
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "SPAN", default_value = "10m", requires = "wait")]
+    pub(crate) wait_timeout: String,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
@@ -117,6 +163,24 @@ pub(crate) struct RunsArgs {
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) limit: u32,
+    /// Pass over so many
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) offset: u64,
+    /// Only this run
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run_id: Option<String>,
+    /// Only these
+    #[arg(long, value_name = "STATUS", value_parser = ["ok", "error", "skipped"])]
+    pub(crate) status: Option<String>,
+    /// Only these deliveries
+    #[arg(long, value_name = "STATUS", value_parser = ["delivered", "not-delivered", "unknown", "not-requested"])]
+    pub(crate) delivery_status: Option<String>,
+    /// Only with this text in summary, error or name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) query: Option<String>,
+    /// Then follow what runs from now on, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
@@ -143,6 +207,18 @@ pub(crate) struct ScheduleArgs {
     /// No spreading
     #[arg(long)]
     pub(crate) exact: bool,
+    /// Slots that passed unseen: none, latest (default), or all:N to run the newest N
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) catch_up: Option<String>,
+    /// Passed slots older than this are missed
+    #[arg(long, value_name = "SPAN", requires = "catch_up")]
+    pub(crate) catch_up_max_age: Option<String>,
+    /// A slot that is due during a run: skip (default) or queue
+    #[arg(long, value_name = "POLICY", value_parser = ["skip", "queue"])]
+    pub(crate) overlap: Option<String>,
+    /// Disable it after so many failures in a row, or never (default 10)
+    #[arg(long, value_name = "N")]
+    pub(crate) disable_after: Option<String>,
 }
 
 /// What a job does.
@@ -161,12 +237,42 @@ pub(crate) struct PayloadArgs {
     /// Model, as provider/model
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// Time limit of a run, 0 for none
-    #[arg(long, value_name = "N")]
-    pub(crate) timeout_seconds: Option<u64>,
+    /// Time limit of a run, 0 for none; parts of a second too
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    pub(crate) timeout_seconds: Option<serde_json::Number>,
     /// Leave the workspace files out of the prompt
     #[arg(long)]
     pub(crate) light_context: bool,
+    /// Directory in which the program runs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// Variable of the program; may be given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Standard input of the program
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) input: Option<String>,
+    /// End the program when it is silent for so long
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    pub(crate) no_output_timeout_seconds: Option<serde_json::Number>,
+    /// Bytes of output that are looked at
+    #[arg(long, value_name = "N")]
+    pub(crate) output_max_bytes: Option<u64>,
+    /// Run this program, without a shell
+    #[arg(last = true, value_name = "PROGRAM", num_args = 1..)]
+    pub(crate) argv: Vec<String>,
+}
+
+/// Seconds: a number that JSON keeps as it is written.
+fn seconds(text: &str) -> Result<serde_json::Number, String> {
+    let number: serde_json::Number = text
+        .parse()
+        .map_err(|_| "expected a number of seconds".to_owned())?;
+    if number.as_f64().is_some_and(|seconds| seconds >= 0.0) {
+        Ok(number)
+    } else {
+        Err("expected a number of seconds, 0 or more".to_owned())
+    }
 }
 
 /// Where a result goes.
@@ -177,7 +283,7 @@ pub(crate) struct PayloadArgs {
     reason = "one for each switch of the original"
 )]
 pub(crate) struct DeliveryArgs {
-    /// Send the result to a channel (the default of an agent job)
+    /// Send the result to a channel
     #[arg(long, conflicts_with = "no_deliver")]
     pub(crate) announce: bool,
     #[arg(long, hide = true, conflicts_with = "no_deliver")]
@@ -185,6 +291,12 @@ pub(crate) struct DeliveryArgs {
     /// Keep the result
     #[arg(long)]
     pub(crate) no_deliver: bool,
+    /// Post the result of every run to this address
+    #[arg(long, value_name = "URL", conflicts_with_all = ["announce", "deliver", "no_deliver", "channel", "to", "account"])]
+    pub(crate) webhook: Option<String>,
+    /// Post failures to this address
+    #[arg(long, value_name = "URL")]
+    pub(crate) failure_webhook: Option<String>,
     /// Which channel (default last)
     #[arg(long, value_name = "CHANNEL")]
     pub(crate) channel: Option<String>,
@@ -199,9 +311,28 @@ pub(crate) struct DeliveryArgs {
     pub(crate) best_effort_deliver: bool,
 }
 
+/// A session target.
+fn target(text: &str) -> Result<String, String> {
+    let known = matches!(text, "main" | "isolated" | "current")
+        || text
+            .strip_prefix("session:")
+            .is_some_and(|key| !key.trim().is_empty());
+    if known {
+        Ok(text.to_owned())
+    } else {
+        Err("expected main, isolated, current or session:KEY".to_owned())
+    }
+}
+
 /// `cron add`.
 #[derive(Args, Debug)]
 pub(crate) struct AddArgs {
+    /// Key under which the job is declared: the same key again changes the job
+    #[arg(long, value_name = "KEY")]
+    pub(crate) declaration_key: Option<String>,
+    /// Name for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) display_name: Option<String>,
     /// Name
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub(crate) name: String,
@@ -220,8 +351,8 @@ pub(crate) struct AddArgs {
     /// Agent
     #[arg(long, value_name = "ID")]
     pub(crate) agent: Option<String>,
-    /// main (with --system-event) or isolated (with --message)
-    #[arg(long, value_name = "TARGET", value_parser = ["main", "isolated"])]
+    /// main (with --system-event), isolated, current (with --session-key) or session:KEY
+    #[arg(long, value_name = "TARGET", value_parser = target)]
     pub(crate) session: Option<String>,
     /// Session that is meant
     #[arg(long, value_name = "KEY")]
@@ -236,6 +367,8 @@ pub(crate) struct AddArgs {
     #[command(flatten)]
     pub(crate) delivery: DeliveryArgs,
     #[command(flatten)]
+    pub(crate) alert: AlertArgs,
+    #[command(flatten)]
     pub(crate) connect: ConnectArgs,
 }
 
@@ -248,6 +381,12 @@ pub(crate) struct AddArgs {
 pub(crate) struct EditArgs {
     /// Which job
     pub(crate) id: String,
+    /// Only if the job is still as it was under this revision
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) expect_revision: Option<String>,
+    /// Name for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) display_name: Option<String>,
     /// Name
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub(crate) name: Option<String>,
@@ -266,8 +405,8 @@ pub(crate) struct EditArgs {
     /// Keep it after its run
     #[arg(long)]
     pub(crate) keep_after_run: bool,
-    /// main or isolated
-    #[arg(long, value_name = "TARGET", value_parser = ["main", "isolated"])]
+    /// main, isolated, current (with --session-key) or session:KEY
+    #[arg(long, value_name = "TARGET", value_parser = target)]
     pub(crate) session: Option<String>,
     /// Agent
     #[arg(long, value_name = "ID", conflicts_with = "clear_agent")]

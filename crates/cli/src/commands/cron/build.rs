@@ -14,15 +14,17 @@ pub(super) fn add(args: &AddArgs, now_ms: i64) -> CommandResult<Value> {
     let schedule = schedule(&args.schedule, now_ms)?.ok_or_else(|| {
         CommandError::usage("a job needs a schedule: exactly one of --at, --every and --cron")
     })?;
-    let is_event = match (&args.payload.system_event, &args.payload.message) {
-        (Some(_), None) => true,
-        (None, Some(_)) => false,
-        (None, None) | (Some(_), Some(_)) => {
-            return Err(CommandError::usage(
-                "a job needs a payload: exactly one of --system-event and --message",
-            ));
-        }
-    };
+    let kinds = [
+        args.payload.system_event.is_some(),
+        args.payload.message.is_some(),
+        !args.payload.argv.is_empty(),
+    ];
+    if kinds.into_iter().filter(|given| *given).count() != 1 {
+        return Err(CommandError::usage(
+            "a job needs a payload: exactly one of --system-event, --message and -- PROGRAM",
+        ));
+    }
+    let is_event = kinds[0];
     let session = args
         .session
         .as_deref()
@@ -31,14 +33,21 @@ pub(super) fn add(args: &AddArgs, now_ms: i64) -> CommandResult<Value> {
         let fix = if is_event {
             "--system-event goes with --session main"
         } else {
-            "--message goes with --session isolated"
+            "--message and -- PROGRAM go with another session than main"
         };
         return Err(
             CommandError::usage(format!("--session {session} does not fit the payload")).hint(fix),
         );
     }
-    if is_event && (args.delivery != DeliveryArgs::default()) {
-        return Err(CommandError::usage("delivery options go with --message"));
+    let webhook_alone = DeliveryArgs {
+        webhook: args.delivery.webhook.clone(),
+        failure_webhook: args.delivery.failure_webhook.clone(),
+        ..DeliveryArgs::default()
+    };
+    if is_event && args.delivery != webhook_alone {
+        return Err(CommandError::usage(
+            "a system event is delivered by --webhook or not at all",
+        ));
     }
     let mut params = Map::new();
     params.insert("name".to_owned(), named(&args.name)?.into());
@@ -56,20 +65,39 @@ pub(super) fn add(args: &AddArgs, now_ms: i64) -> CommandResult<Value> {
     params.insert("wakeMode".to_owned(), args.wake.clone().into());
     let payload = payload(&args.payload, either(args.payload.light_context, false))?;
     params.insert("payload".to_owned(), payload.unwrap_or_default());
-    if !is_event {
-        let mut delivery = delivery(
-            &args.delivery,
-            either(args.delivery.best_effort_deliver, false),
-        );
-        let mode = if args.delivery.no_deliver {
-            "none"
-        } else {
-            "announce"
+    // Without a word about it the gateway decides: one with channels announces, one without keeps.
+    if args.delivery != DeliveryArgs::default() {
+        let best_effort = either(args.delivery.best_effort_deliver, false);
+        let mut delivery = delivery(&args.delivery, best_effort);
+        let mode = match &args.delivery {
+            DeliveryArgs {
+                no_deliver: true, ..
+            } => "none",
+            DeliveryArgs {
+                webhook: Some(_), ..
+            } => "webhook",
+            DeliveryArgs {
+                announce: false,
+                deliver: false,
+                channel: None,
+                to: None,
+                account: None,
+                ..
+            } => "none",
+            _ => "announce",
         };
         delivery.entry("mode").or_insert_with(|| mode.into());
-        delivery.entry("channel").or_insert_with(|| "last".into());
+        if mode == "announce" {
+            delivery.entry("channel").or_insert_with(|| "last".into());
+        }
         params.insert("delivery".to_owned(), ordered_delivery(delivery));
     }
+    if let Some(alert) = alert(&args.alert)? {
+        params.insert("failureAlert".to_owned(), alert);
+    }
+    set(&mut params, "declarationKey", args.declaration_key.clone());
+    set(&mut params, "displayName", args.display_name.clone());
+    policies(&mut params, &args.schedule)?;
     Ok(Value::Object(params))
 }
 
@@ -114,6 +142,8 @@ pub(super) fn edit(args: &EditArgs, now_ms: i64) -> CommandResult<(Map<String, V
     let mut delivery = delivery(&args.delivery, best_effort);
     if args.delivery.no_deliver {
         delivery.insert("mode".to_owned(), "none".into());
+    } else if args.delivery.webhook.is_some() {
+        delivery.insert("mode".to_owned(), "webhook".into());
     } else if args.delivery.announce || args.delivery.deliver {
         delivery.insert("mode".to_owned(), "announce".into());
     }
@@ -123,6 +153,8 @@ pub(super) fn edit(args: &EditArgs, now_ms: i64) -> CommandResult<(Map<String, V
     if let Some(alert) = alert(&args.alert)? {
         patch.insert("failureAlert".to_owned(), alert);
     }
+    set(&mut patch, "displayName", args.display_name.clone());
+    policies(&mut patch, &args.schedule)?;
     Ok((patch, change))
 }
 
@@ -217,7 +249,108 @@ fn span(option: &str, text: &str) -> CommandResult<i64> {
     })
 }
 
+/// What happens to slots that passed, that meet a run, or that keep failing.
+fn policies(job: &mut Map<String, Value>, args: &ScheduleArgs) -> CommandResult<()> {
+    if let Some(text) = &args.catch_up {
+        let mut policy = Map::new();
+        let (mode, max) = match text.split_once(':') {
+            None => (text.as_str(), None),
+            Some((mode, max)) => (mode, Some(max)),
+        };
+        let max = max.map(str::parse::<u32>).transpose().ok();
+        match (mode, max) {
+            ("none" | "latest", Some(None)) => {}
+            ("all", Some(max)) => set(&mut policy, "max", max),
+            _ => {
+                return Err(
+                    CommandError::usage(format!("--catch-up {text:?} is no policy"))
+                        .hint("--catch-up none, latest, all or all:N"),
+                );
+            }
+        }
+        policy.insert("mode".to_owned(), mode.into());
+        if let Some(age) = &args.catch_up_max_age {
+            policy.insert(
+                "maxAgeMs".to_owned(),
+                span("--catch-up-max-age", age)?.into(),
+            );
+        }
+        job.insert("catchUp".to_owned(), Value::Object(policy));
+    }
+    set(job, "overlap", args.overlap.clone());
+    match args.disable_after.as_deref() {
+        None => {}
+        Some("never") => {
+            job.insert("disableAfter".to_owned(), false.into());
+        }
+        Some(text) => {
+            let after: u32 = text.parse().map_err(|_| {
+                CommandError::usage(format!("--disable-after {text:?} is no number"))
+                    .hint("--disable-after 10, or never")
+            })?;
+            job.insert("disableAfter".to_owned(), after.into());
+        }
+    }
+    Ok(())
+}
+
+/// A program as a payload.
+fn program(args: &PayloadArgs) -> CommandResult<Map<String, Value>> {
+    let mut payload = Map::new();
+    payload.insert("kind".to_owned(), "command".into());
+    if !args.argv.is_empty() {
+        payload.insert("argv".to_owned(), json!(args.argv));
+    }
+    set(&mut payload, "cwd", args.cwd.clone());
+    if !args.env.is_empty() {
+        let mut env = Map::new();
+        for pair in &args.env {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| CommandError::usage(format!("--env {pair:?} is not NAME=VALUE")))?;
+            env.insert(name.to_owned(), value.into());
+        }
+        payload.insert("env".to_owned(), Value::Object(env));
+    }
+    set(&mut payload, "input", args.input.clone());
+    set(
+        &mut payload,
+        "timeoutSeconds",
+        number(&args.timeout_seconds),
+    );
+    set(
+        &mut payload,
+        "noOutputTimeoutSeconds",
+        number(&args.no_output_timeout_seconds),
+    );
+    set(&mut payload, "outputMaxBytes", args.output_max_bytes);
+    Ok(payload)
+}
+
+fn number(seconds: &Option<serde_json::Number>) -> Option<Value> {
+    seconds.clone().map(Value::Number)
+}
+
 fn payload(args: &PayloadArgs, light_context: Option<bool>) -> CommandResult<Option<Value>> {
+    let programs = !args.argv.is_empty()
+        || args.cwd.is_some()
+        || !args.env.is_empty()
+        || args.input.is_some()
+        || args.no_output_timeout_seconds.is_some()
+        || args.output_max_bytes.is_some();
+    if programs {
+        let others = args.system_event.is_some()
+            || args.message.is_some()
+            || args.model.is_some()
+            || args.thinking.is_some()
+            || light_context.is_some();
+        if others {
+            return Err(CommandError::usage(
+                "a program goes without the options of events and agents",
+            ));
+        }
+        return program(args).map(|payload| Some(Value::Object(payload)));
+    }
     let turns = args.message.is_some()
         || args.model.is_some()
         || args.thinking.is_some()
@@ -240,7 +373,11 @@ fn payload(args: &PayloadArgs, light_context: Option<bool>) -> CommandResult<Opt
     set(&mut payload, "message", args.message.clone());
     set(&mut payload, "model", args.model.clone());
     set(&mut payload, "thinking", args.thinking.clone());
-    set(&mut payload, "timeoutSeconds", args.timeout_seconds);
+    set(
+        &mut payload,
+        "timeoutSeconds",
+        number(&args.timeout_seconds),
+    );
     set(&mut payload, "lightContext", light_context);
     Ok(Some(Value::Object(payload)))
 }
@@ -251,13 +388,27 @@ fn delivery(args: &DeliveryArgs, best_effort: Option<bool>) -> Map<String, Value
     set(&mut delivery, "to", args.to.clone());
     set(&mut delivery, "accountId", args.account.clone());
     set(&mut delivery, "bestEffort", best_effort);
+    set(&mut delivery, "to", args.webhook.clone());
+    if let Some(url) = &args.failure_webhook {
+        delivery.insert(
+            "failureDestination".to_owned(),
+            json!({"mode": "webhook", "to": url}),
+        );
+    }
     delivery
 }
 
 /// Mode first, as the original sends it.
 fn ordered_delivery(mut delivery: Map<String, Value>) -> Value {
     let mut ordered = Map::new();
-    for name in ["mode", "channel", "to", "accountId", "bestEffort"] {
+    for name in [
+        "mode",
+        "channel",
+        "to",
+        "accountId",
+        "bestEffort",
+        "failureDestination",
+    ] {
         if let Some(value) = delivery.remove(name) {
             ordered.insert(name.to_owned(), value);
         }

@@ -1,9 +1,10 @@
 //! Jobs and runs for people.
 
+use clawgate_gateway::Preview;
 use clawgate_protocol::cron::{Job, JobPage, Payload, RunEntry, RunPage, Schedule, Status};
 
 use crate::{
-    output::{Output, Tone, table},
+    output::{Output, Tone, plain, table},
     words,
 };
 
@@ -25,7 +26,13 @@ pub(super) fn jobs(page: &JobPage, all: bool, now: i64) -> String {
                 job.id.clone(),
                 table::cut(&job.name, 32),
                 table::cut(&schedule(&job.schedule), 44),
-                ago(job.state.next_run_at_ms, now),
+                job.state.next_run_at_ms.map_or_else(
+                    || "-".to_owned(),
+                    |at| {
+                        let zone = job.state.time_zone.as_deref();
+                        format!("{} ({})", words::zoned(at, zone), words::relative(at, now))
+                    },
+                ),
                 ago(job.state.last_run_at_ms, now),
                 status(job).to_owned(),
                 target(job),
@@ -50,7 +57,11 @@ pub(super) fn job(job: &Job, now: i64) -> String {
     rows.push(("status", status(job).to_owned()));
     rows.push(("schedule", schedule(&job.schedule)));
     if let Some(at) = job.state.next_run_at_ms {
-        rows.push(("next", words::moment(at, now)));
+        let zone = job.state.time_zone.as_deref();
+        rows.push((
+            "next",
+            format!("{} ({})", words::zoned(at, zone), words::relative(at, now)),
+        ));
     }
     if let Some(at) = job.state.running_at_ms {
         rows.push(("running", format!("since {}", words::moment(at, now))));
@@ -63,8 +74,11 @@ pub(super) fn job(job: &Job, now: i64) -> String {
         rows.push(("last", format!("{}{took}", words::moment(at, now))));
     }
     if let Some(error) = &job.state.last_error {
-        let times = job.state.consecutive_errors.unwrap_or(1);
-        rows.push(("error", format!("{error} ({times} in a row)")));
+        let in_a_row = match job.state.consecutive_errors {
+            None | Some(0) => String::new(),
+            Some(times) => format!(" ({times} in a row)"),
+        };
+        rows.push(("error", format!("{error}{in_a_row}")));
     }
     match &job.payload {
         Payload::SystemEvent { text } => rows.push(("event", text.clone())),
@@ -155,6 +169,48 @@ pub(super) fn runs(page: &RunPage, now: i64) -> String {
         return format!("{text}\n{} of {} runs", page.entries.len(), page.total);
     }
     text
+}
+
+/// One run in a line.
+pub(super) fn run(run: &RunEntry, now: i64) -> String {
+    let at = run.run_at_ms.unwrap_or(run.ts);
+    let took = run
+        .duration_ms
+        .map_or_else(String::new, |ms| format!(" in {}", words::span(ms)));
+    let said = run.error.as_ref().or(run.summary.as_ref());
+    let said = said.map_or_else(String::new, |said| format!(": {said}"));
+    let id = run.run_id.as_deref().unwrap_or(&run.job_id);
+    plain(
+        &format!(
+            "{}  {id}  {}{took}{said}",
+            words::moment(at, now),
+            outcome(run)
+        )
+        .replace('\n', " "),
+    )
+}
+
+/// `cron next`.
+pub(super) fn preview(preview: &Preview, now: i64) -> String {
+    let rows = preview
+        .slots
+        .iter()
+        .map(|slot| {
+            vec![
+                words::zoned(slot.at_ms, Some(&preview.time_zone)),
+                words::relative(slot.at_ms, now),
+                slot.note.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let text = table::table(&["due", "away", "note"], &["due"], rows);
+    if preview.stagger_ms == 0 {
+        return text;
+    }
+    format!(
+        "{text}\njobs of this expression are spread over {} by their id; --exact keeps them on time",
+        words::span(preview.stagger_ms)
+    )
 }
 
 /// `cron status`.

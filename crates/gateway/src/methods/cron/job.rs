@@ -69,7 +69,7 @@ impl House {
 }
 
 /// The zone of this machine, or UTC when it has no name that could be kept.
-pub(super) fn host_zone() -> Zone {
+pub(crate) fn host_zone() -> Zone {
     jiff::tz::TimeZone::system()
         .iana_name()
         .and_then(|name| Zone::parse(name).ok())

@@ -120,6 +120,8 @@ pub(super) fn run(run: CronRun, named: bool) -> RunEntry {
         delivery_status: run.delivery_status.unwrap_or_else(|| "unknown".to_owned()),
         run_id: Some(run.run_id.into_string()),
         slot_ms: run.slot_ms,
+        last_slot_ms: run.last_slot_ms,
+        slots: run.last_slot_ms.map(|_| run.slots),
         verdict: Some(run.verdict),
         queued_ms: match (run.slot_ms, run.started_at_ms, run.queued_at_ms) {
             (Some(_), Some(started), Some(queued)) => Some((started - queued).max(0)),

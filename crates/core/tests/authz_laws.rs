@@ -1329,6 +1329,40 @@ fn device(role: Role, approved: Mask, token: Option<(Mask, bool)>) -> Device {
     }
 }
 
+fn may_approve(
+    caller: &Grant,
+    pending: &Pending,
+    known: Option<&Device>,
+) -> Result<(), PairingError> {
+    let after = pairing::approve(known, pending, "new".to_owned(), false, 1);
+    pairing::may_approve(caller, pending, known, &after)
+}
+
+/// A device that comes back under another platform gets all that it had: who approves that must
+/// hold it all.
+#[test]
+fn law_6_pinning_a_device_anew_needs_everything_that_it_holds_afterwards() {
+    for held in few_sets() {
+        let caller = caller(held);
+        for wanted in few_sets() {
+            for approved in few_sets() {
+                for revoked in [false, true] {
+                    let mut before = device(Role::Operator, approved, Some((approved, revoked)));
+                    before.claims.platform = Some("linux".to_owned());
+                    let mut pending = pending(Role::Operator, wanted);
+                    pending.claims.platform = Some("macos".to_owned());
+                    let after = wanted | if revoked { NOTHING } else { approved };
+                    assert_eq!(
+                        may_approve(&caller, &pending, Some(&before)).is_ok(),
+                        after & !reach(held) == NOTHING,
+                        "{held:#b} {wanted:#b} {approved:#b} {revoked}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn law_6_approving_needs_every_requested_scope_and_a_node_an_administrator() {
     for held in sets() {
@@ -1336,11 +1370,11 @@ fn law_6_approving_needs_every_requested_scope_and_a_node_an_administrator() {
         for wanted in sets() {
             let covered = wanted & !reach(held) == 0;
             assert_eq!(
-                pairing::may_approve(&caller, &pending(Role::Operator, wanted)).is_ok(),
+                may_approve(&caller, &pending(Role::Operator, wanted), None).is_ok(),
                 covered
             );
         }
-        let node = pairing::may_approve(&caller, &pending(Role::Node, NOTHING));
+        let node = may_approve(&caller, &pending(Role::Node, NOTHING), None);
         assert_eq!(node.is_ok(), held & ADMIN != 0);
         if held & ADMIN == 0 {
             assert_eq!(node, Err(PairingError::NodeNeedsAdmin));
@@ -1357,7 +1391,7 @@ fn law_6_an_approval_adds_no_more_than_was_shown_to_the_approver() {
         let caller = caller(held);
         for wanted in few_sets() {
             let pending = pending(Role::Operator, wanted);
-            if pairing::may_approve(&caller, &pending).is_err() {
+            if may_approve(&caller, &pending, None).is_err() {
                 continue;
             }
             for approved in few_sets() {

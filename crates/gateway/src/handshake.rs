@@ -348,7 +348,7 @@ impl Attempt<'_> {
         let mut pending_request = None;
         let mut token = None;
         if let Some(arrival) = &arrival {
-            let done = self.settle(&grant, arrival).await;
+            let done = self.settle(&grant, &evidence.record, arrival).await;
             (token, pending_request) = done.map_err(|error| self.unavailable(&error))?;
         }
         let client = &self.params.client;
@@ -396,6 +396,7 @@ impl Attempt<'_> {
     async fn settle(
         &self,
         grant: &Grant,
+        judged: &Record,
         arrival: &Arrival,
     ) -> Result<(Option<IssuedToken>, Option<String>), StoreError> {
         let pairings = &self.gateway.pairings;
@@ -405,7 +406,7 @@ impl Attempt<'_> {
             PairingStep::Keep => {}
             PairingStep::Approve(reason) => {
                 pairings
-                    .approve_silently(arrival, grant.scopes(), reason)
+                    .approve_silently(arrival, judged, grant.scopes(), reason)
                     .await?;
             }
             PairingStep::Ask(_) => {

@@ -121,6 +121,27 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        self.write_then(doing, act, |outcome| outcome).await
+    }
+
+    /// The same, with `then` between the commit and the answer: it runs on the writer's thread, so
+    /// that what is kept in memory follows the database in the order of the commits, which is not
+    /// the order in which callers wake up. It must not wait. It does not run for an act that left
+    /// no trace, and runs for one whose caller went away.
+    ///
+    /// # Errors
+    /// The act's own error, or the commit's.
+    pub async fn write_then<T, U, E>(
+        &self,
+        doing: &'static str,
+        act: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        then: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U, E>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let act: Act = Box::new(move |db| {
             let outcome = act(&Tx { db });
@@ -128,7 +149,7 @@ impl Store {
             let done: Done = Box::new(move |committed| {
                 // Nobody waits any more when the caller was dropped; the act stands all the same.
                 let _ = answer.send(match committed {
-                    Ok(()) => outcome,
+                    Ok(()) => outcome.map(then),
                     Err(error) => Err(outcome.err().unwrap_or_else(|| E::from(error))),
                 });
             });

@@ -6,6 +6,7 @@
 //! expected there: a security setting is never guessed.
 
 mod look;
+mod redact;
 
 use std::{
     collections::BTreeMap,
@@ -20,9 +21,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
 use look::Look;
+pub use redact::redact;
 
-/// What stands in for a secret wherever configuration is shown.
-pub(crate) const REDACTED: &str = "__OPENCLAW_REDACTED__";
 /// Default port of the original.
 pub(crate) const DEFAULT_PORT: u16 = 18_789;
 
@@ -520,82 +520,6 @@ fn models(root: &Map<String, Value>) -> Vec<Value> {
     found
 }
 
-/// Keys under which every text is a secret, wherever they stand and however they are spelled.
-fn is_secret_key(key: &str) -> bool {
-    let key: String = key
-        .chars()
-        .filter(|c| !matches!(c, '-' | '_'))
-        .collect::<String>()
-        .to_ascii_lowercase();
-    // Sections that are named after what they hold, and hold more than that.
-    if matches!(key.as_str(), "secrets" | "secretproviders") {
-        return false;
-    }
-    key == "headers"
-        || key.ends_with("token")
-        || key.ends_with("tokens")
-        || [
-            "password",
-            "passphrase",
-            "secret",
-            "apikey",
-            "accesskey",
-            "privatekey",
-            "signingkey",
-            "encryptionkey",
-            "credential",
-            "authorization",
-            "cookie",
-        ]
-        .iter()
-        .any(|word| key.contains(word))
-}
-
-/// Whether a text is an address with a password in it.
-fn holds_password(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(_, rest)| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        authority
-            .rsplit_once('@')
-            .is_some_and(|(user, _)| user.contains(':'))
-    })
-}
-
-/// The same with every secret masked.
-pub(crate) fn redact(value: &Value) -> Value {
-    redact_below(value, false)
-}
-
-fn redact_below(value: &Value, secret: bool) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .map(|(key, inner)| {
-                    (
-                        key.clone(),
-                        redact_below(inner, secret || is_secret_key(key)),
-                    )
-                })
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(|item| redact_below(item, secret))
-                .collect(),
-        ),
-        Value::String(text) if !text.is_empty() && (secret || holds_password(text)) => {
-            Value::from(REDACTED)
-        }
-        other => other.clone(),
-    }
-}
-
-/// Whether masking would change it.
-pub(crate) fn holds_secrets(value: &Value) -> bool {
-    redact(value) != *value
-}
-
 /// Whether a presented secret is the configured one. Blanks around either do not count.
 pub(crate) fn is_secret(configured: &SecretString, presented: &str) -> bool {
     proof::same(configured.expose_secret().trim(), presented.trim())
@@ -687,17 +611,5 @@ mod tests {
                 .starts_with("gateway.trustedProxies: expected")
         );
         assert!(issue("not json").contains("is not JSON5"));
-    }
-
-    #[test]
-    fn secrets_are_masked_wherever_they_stand() {
-        let value = serde_json::json!({
-            "gateway": {"auth": {"token": "canary", "password": "canary", "mode": "token"}},
-            "models": {"providers": {"x": {"apiKey": "canary", "models": [{"clientSecret": "canary"}]}}},
-            "hooks": {"token": ""},
-        });
-        let shown = redact(&value).to_string();
-        assert!(!shown.contains("canary"));
-        assert!(shown.contains("\"mode\":\"token\""));
     }
 }

@@ -36,7 +36,7 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use config::{ConfigError, Issue, validate};
+pub use config::{ConfigError, Issue, redact, validate};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use state::StateError;
 

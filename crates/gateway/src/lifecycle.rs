@@ -232,6 +232,7 @@ fn open(
     config: Config,
     started: Instant,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler), StartError> {
+    state.expect_database()?;
     // At a first start both wait for the disk; side by side they wait once.
     let (keys, store) = std::thread::scope(|scope| {
         let keys = scope.spawn(|| Keys::open(&state));

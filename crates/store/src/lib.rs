@@ -22,6 +22,6 @@ pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
     RunFilter, Settled,
 };
-pub use db::{Read, Store, Tx};
+pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
 pub use token::ApiToken;

@@ -37,6 +37,7 @@ impl Place {
         let name = format!("clawgate-pairing-{}", uuid::Uuid::new_v4());
         let directory = std::env::temp_dir().join(name);
         let state = StateDir::hold(&directory).unwrap();
+        state.expect_database().unwrap();
         let store = Store::open(&state.database()).unwrap();
         let keys = Arc::new(Keys::open(&state).unwrap());
         let hub = Hub::default();

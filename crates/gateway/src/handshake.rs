@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clawgate_core::{
     DeviceId, Dialect, Role, Scope, ScopeSet,
     authz::{
-        self, Browser, Declared, Denied, Evidence, Grant, Outcome, PairingReason, PairingStep,
-        Peer, Policy, Proof, Record,
+        self, Browser, Declared, Evidence, Grant, Outcome, PairingReason, PairingStep, Peer,
+        Policy, Proof, Record,
     },
     origin::{self, OriginFault, OriginSeen},
     pairing::Claims,
@@ -229,13 +229,7 @@ impl Attempt<'_> {
         match outcome {
             Outcome::Granted(grant) => self.welcome(&evidence, grant, arrival, &checked).await,
             Outcome::NeedsPairing(reason) => Err(self.ask(&evidence, arrival, reason).await),
-            Outcome::Denied(denied) => {
-                if matches!(denied, Denied::Credential(_)) && checked.delay_ms > 0 {
-                    // A failure on this machine is answered slowly when there were many.
-                    tokio::time::sleep(std::time::Duration::from_millis(checked.delay_ms)).await;
-                }
-                Err(self.refuse(self.denied(&evidence, denied, &checked)))
-            }
+            Outcome::Denied(denied) => Err(self.refuse(self.denied(&evidence, denied, &checked))),
         }
     }
 

@@ -132,7 +132,7 @@ impl Lockout {
             self.make_room(now_ms)?;
         }
         let slowed = limits.exempt_loopback && key.1 == Source::Program;
-        let entry = self.entries.entry(key.clone()).or_default();
+        let entry = self.entries.entry(key).or_default();
         entry.used_at_ms = now_ms;
         if let Some(until) = entry.locked_until_ms {
             if now_ms < until && until - now_ms <= limits.lock_ms {
@@ -207,7 +207,7 @@ impl Lockout {
             .iter()
             .filter(|(_, entry)| entry.locked_until_ms.is_none())
             .min_by_key(|(_, entry)| entry.used_at_ms)
-            .map(|(key, _)| key.clone());
+            .map(|(key, _)| *key);
         match oldest {
             Some(key) => {
                 self.entries.remove(&key);

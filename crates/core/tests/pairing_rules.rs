@@ -929,7 +929,7 @@ fn taking_away_needs_what_is_taken_away() {
 fn asked_from(number: usize, address: Option<&str>) -> Pending {
     let mut request = pending(&number.to_string(), Role::Operator, "read");
     request.device_id = device_id(&format!("device-{number}"));
-    request.asked_at_ms = NOW + i64::try_from(number).unwrap();
+    request.asked_at_ms = NOW + i64::try_from(number).expect("a small number");
     request.claims.remote_ip = address.map(str::to_owned);
     request
 }

@@ -307,9 +307,64 @@ fn a_flood_of_invented_devices_is_bounded_and_leaves_paired_ones_alone() {
     }
     let mut owner = gateway.owner(4);
     let waiting = pending(&mut owner).len();
-    assert!(waiting <= 256, "{waiting} wait");
+    assert_eq!(waiting, 16, "of one address");
     paired(&mut owner, &device);
     gateway.from_afar(&with(4, &device, READ)).unwrap();
+}
+
+#[test]
+fn a_flood_from_one_address_crowds_out_itself_and_says_so() {
+    let mut gateway = gateway!();
+    let params = json!({"name": "watch", "scopes": ["operator.pairing"]});
+    let watch = gateway.owner(4).call("tokens.create", &params)["token"].clone();
+    gateway.kill();
+    let config = json!({"gateway": {
+        "auth": {"mode": "token", "token": TOKEN}, "trustedProxies": ["127.0.0.1"],
+    }});
+    gateway.home().write_config(&config.to_string());
+    gateway.restart();
+    let asks_from = |address: &str| {
+        let mut client = gateway.client_with(&[("X-Forwarded-For", address)]);
+        request_id(&client.connect(&with(4, &Device::new(), READ)).unwrap_err())
+    };
+    let watching = Connect::new(4)
+        .token(watch.as_str().unwrap())
+        .scopes(&["operator.pairing"]);
+    let (mut watcher, _) = gateway.welcome(&watching);
+    let other = asks_from("203.0.113.7");
+    let flood: Vec<String> = (0..20).map(|_| asks_from("203.0.113.9")).collect();
+    for dropped in &flood[..4] {
+        let resolved = watcher.event("device.pair.resolved");
+        assert_eq!(resolved["payload"]["requestId"], dropped.as_str());
+        assert_eq!(resolved["payload"]["decision"], "rejected");
+    }
+    let waiting = pending(&mut watcher);
+    assert_eq!(waiting.len(), 17);
+    assert!(waiting.iter().any(|one| one["requestId"] == other.as_str()));
+}
+
+#[test]
+fn an_approved_upgrade_leaves_the_device_its_token() {
+    let gateway = gateway!();
+    for protocol in DIALECTS {
+        let device = Device::new();
+        pair(&gateway, &device, READ);
+        let (_, hello) = gateway.from_afar(&with(protocol, &device, READ)).unwrap();
+        let token = hello.device_token().unwrap();
+        let by_token = || {
+            let connect = Connect::new(protocol).device(&device);
+            connect.auth("deviceToken", token).scopes(READ_AND_PAIRING)
+        };
+        let (mut session, hello) = gateway.from_afar(&by_token()).unwrap();
+        assert_eq!(hello.session_scopes(), READ);
+        let mut owner = gateway.owner(protocol);
+        let request = pending(&mut owner)[0]["requestId"].clone();
+        owner.call("device.pair.approve", &json!({"requestId": request}));
+        session.call("status", &json!({}));
+        let (_, hello) = gateway.from_afar(&by_token()).unwrap();
+        assert_eq!(hello.session_scopes(), READ_AND_PAIRING);
+        assert_eq!(hello.device_token(), Some(token));
+    }
 }
 
 #[test]

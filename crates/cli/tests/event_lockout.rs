@@ -1,5 +1,5 @@
-//! Guessing: counted before it is looked at, for each page and address apart, and never a way to
-//! lock the owner out of the own machine.
+//! Guessing: counted before it is looked at, for each address apart, for pages and for programs, and
+//! never a way to lock the owner out of the own machine.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn right(protocol: u32, device: &Device) -> Connect {
 }
 
 #[test]
-fn ten_wrong_tokens_of_a_local_page_lock_that_page_and_nobody_else() {
+fn ten_wrong_tokens_of_a_local_page_lock_the_pages_here_and_no_program() {
     let gateway = gateway!();
     let device = Device::new();
     let page = [("Origin", "http://127.0.0.1:5173")];
@@ -58,12 +58,10 @@ fn ten_wrong_tokens_of_a_local_page_lock_that_page_and_nobody_else() {
             assert!(error.raw.get("retryable").is_none(), "{error:?}");
         }
     }
-    from(
-        &gateway,
-        &[("Origin", "http://127.0.0.1:9999")],
-        &right(4, &device),
-    )
-    .unwrap();
+    // Another page is no fresh budget: what a page is called costs nothing.
+    let other = [("Origin", "http://127.0.0.1:9999")];
+    let refusal = from(&gateway, &other, &right(4, &device)).unwrap_err();
+    assert_eq!(refusal.code(), "AUTH_RATE_LIMITED");
     from(&gateway, &[], &Connect::new(3).token(TOKEN)).unwrap();
 }
 
@@ -215,7 +213,14 @@ fn programs_here_are_slowed_and_never_locked() {
         "{:?}",
         before.elapsed()
     );
+    // A guess that succeeds is not told by its haste.
+    let before = Instant::now();
     from(&gateway, &[], &Connect::new(3).token(TOKEN)).unwrap();
+    assert!(
+        before.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        before.elapsed()
+    );
     let before = Instant::now();
     from(&gateway, &[], &wrong(3)).unwrap_err();
     assert!(
@@ -248,14 +253,48 @@ fn the_limits_are_configurable() {
 }
 
 #[test]
-fn a_thousand_pages_do_not_fill_the_memory_or_lock_the_owner_out() {
+fn a_thousand_names_of_pages_are_one_guesser_and_do_not_lock_the_owner_out() {
     let gateway = gateway!();
+    let mut looked_at = 0;
     for n in 0..1_000 {
         let origin = format!("http://localhost:{}", 10_000 + n);
         let refusal = from(&gateway, &[("Origin", &origin)], &wrong(3)).unwrap_err();
+        looked_at += usize::from(refusal.code() == "AUTH_TOKEN_MISMATCH");
+    }
+    assert_eq!(looked_at, 10);
+    from(&gateway, &[], &Connect::new(3).token(TOKEN)).unwrap();
+}
+
+#[test]
+fn who_guesses_through_a_shared_page_locks_out_that_address_alone() {
+    let page = ("Origin", "https://ui.example");
+    let config = json!({"gateway": {
+        "auth": {"mode": "token", "token": TOKEN}, "trustedProxies": ["127.0.0.1"],
+        "controlUi": {"allowedOrigins": [page.1]},
+    }});
+    let gateway = gateway!(config);
+    let asking = || right(4, &Device::new());
+    let network = |n: u32| format!("2001:db8:0:1::{n:x}");
+    for n in 0..10 {
+        let address = network(n);
+        let guesser = [page, ("X-Forwarded-For", &address)];
+        let refusal = from(&gateway, &guesser, &wrong(3)).unwrap_err();
         assert_eq!(refusal.code(), "AUTH_TOKEN_MISMATCH");
     }
-    from(&gateway, &[], &Connect::new(3).token(TOKEN)).unwrap();
+    let address = network(99);
+    let refusal = from(&gateway, &[page, ("X-Forwarded-For", &address)], &asking()).unwrap_err();
+    assert_eq!(
+        refusal.code(),
+        "AUTH_RATE_LIMITED",
+        "a network is one guesser"
+    );
+    let other = [page, ("X-Forwarded-For", "2001:db8:0:2::1")];
+    let refusal = from(&gateway, &other, &asking()).unwrap_err();
+    assert_eq!(
+        refusal.code(),
+        "PAIRING_REQUIRED",
+        "the page has other readers"
+    );
 }
 
 #[test]

@@ -21,7 +21,8 @@ fn modes() -> [Value; 4] {
         json!({"gateway": {"auth": {"mode": "password", "password": TOKEN}}}),
         json!({"gateway": {"auth": {"mode": "none"}}}),
         json!({"gateway": {
-            "auth": {"mode": "trusted-proxy", "trustedProxy": {"userHeader": "x-user"}},
+            "auth": {"mode": "trusted-proxy",
+                "trustedProxy": {"userHeader": "x-user", "allowLoopback": true}},
             "trustedProxies": ["127.0.0.1"],
         }}),
     ]
@@ -257,6 +258,7 @@ fn proxied() -> TestGateway {
             "mode": "trusted-proxy",
             "trustedProxy": {
                 "userHeader": "x-user", "requiredHeaders": ["x-team"], "allowUsers": ["ann", "bob"],
+                "allowLoopback": true,
             },
             "identityScopes": {"ann": ["operator.read"]},
         },
@@ -329,6 +331,36 @@ fn a_proxied_request_without_a_good_user_is_refused() {
         assert_eq!(error.detail_code(), "AUTH_UNAUTHORIZED", "{headers:?}");
         assert_eq!(error.message, "unauthorized");
     }
+}
+
+#[test]
+fn a_proxy_on_this_machine_names_nobody_unless_it_may() {
+    let behind = |proxy: Value| {
+        gateway!(json!({"gateway": {
+            "auth": {"mode": "trusted-proxy", "trustedProxy": proxy,
+                "identityScopes": {"*": ["operator.admin"]}},
+            "trustedProxies": ["127.0.0.1"],
+        }}))
+    };
+    let ann = [("X-User", "ann"), ("X-Forwarded-For", "203.0.113.7")];
+    let gateway = behind(json!({"userHeader": "x-user"}));
+    gateway.says("allowLoopback");
+    for protocol in [3, 4] {
+        let refusal = from(&gateway, &ann, &Connect::new(protocol)).unwrap_err();
+        assert_eq!(
+            refusal.error.unwrap().detail("authReason"),
+            "trusted_proxy_untrusted_source"
+        );
+    }
+    let gateway = behind(json!({"userHeader": "x-user", "allowLoopback": true}));
+    from(&gateway, &ann, &Connect::new(4)).unwrap();
+    // A list of users that is empty lets nobody pass.
+    let gateway = behind(json!({"userHeader": "x-user", "allowLoopback": true, "allowUsers": []}));
+    let refusal = from(&gateway, &ann, &Connect::new(4)).unwrap_err();
+    assert_eq!(
+        refusal.error.unwrap().detail("authReason"),
+        "trusted_proxy_user_not_allowed"
+    );
 }
 
 #[test]

@@ -36,6 +36,21 @@ fn a_second_gateway_goes_at_once_and_says_who_is_there() {
 }
 
 #[test]
+fn a_removed_lock_file_lets_nobody_in() {
+    let gateway = gateway!();
+    let lock = gateway.home().state().join("clawgate.lock");
+    fs::remove_file(&lock).unwrap();
+    let ended = second(&gateway);
+    assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
+    assert!(ended.stderr.contains("held by another"), "{ended:?}");
+    fs::remove_file(&lock).unwrap();
+    fs::write(&lock, "nobody").unwrap();
+    let ended = second(&gateway);
+    assert!(ended.stderr.contains("held by another"), "{ended:?}");
+    gateway.owner(4).call("health", &json!({}));
+}
+
+#[test]
 fn ten_gateways_at_once_leave_one() {
     let gateway = gateway!();
     std::thread::scope(|scope| {
@@ -184,6 +199,79 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
         1,
         "the whole one is taken again"
     );
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_as_it_is() {
+    let (gateway, whole) = stopped();
+    let path = gateway.home().state().join("clawgate.sqlite");
+    // The header says whose it is, and how far it got: application_id and user_version.
+    let with = |version: u8, application: [u8; 4]| {
+        let mut bytes = whole.clone();
+        bytes[60..64].copy_from_slice(&[0, 0, 0, version]);
+        bytes[68..72].copy_from_slice(&application);
+        bytes
+    };
+    for foreign in [with(0, [0; 4]), with(2, *b"blog")] {
+        fs::write(&path, &foreign).unwrap();
+        let ended = gateway.home().start_in_vain();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("another program"), "{ended:?}");
+        assert_eq!(fs::read(&path).unwrap(), foreign, "it was changed");
+    }
+    // One of ours from before there was a mark is taken, and gets it.
+    fs::write(&path, with(whole[63], [0; 4])).unwrap();
+    let mut gateway = gateway;
+    gateway.restart();
+    gateway.terminate();
+    gateway.ended();
+    assert_eq!(fs::read(&path).unwrap()[68..72], whole[68..72]);
+}
+
+#[test]
+fn a_lost_database_is_not_made_anew_beside_what_is_left_of_it() {
+    let (mut gateway, whole) = stopped();
+    let state = gateway.home().state();
+    let database = state.join("clawgate.sqlite");
+    fs::remove_file(&database).unwrap();
+    let ended = gateway.home().start_in_vain();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for text in ["clawgate.sqlite is gone", "identity", "restore", "move"] {
+        assert!(ended.stderr.contains(text), "{text}: {ended:?}");
+    }
+    assert!(!database.exists(), "and none was made");
+    fs::write(&database, &whole).unwrap();
+    gateway.restart();
+    gateway.terminate();
+    gateway.ended();
+    // Without the keys it is a new beginning, unless a log of the old one would get into it.
+    fs::remove_file(&database).unwrap();
+    fs::rename(state.join("identity"), state.join("identity.old")).unwrap();
+    let log = state.join("clawgate.sqlite-wal");
+    fs::write(&log, "what was not written yet").unwrap();
+    let ended = gateway.home().start_in_vain();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("clawgate.sqlite-wal"), "{ended:?}");
+    fs::remove_file(&log).unwrap();
+    fs::remove_dir_all(state.join("identity")).unwrap();
+    fs::remove_file(state.join("clawgate.sqlite.new")).unwrap();
+    gateway.restart();
+    gateway.owner(4).call("health", &json!({}));
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_is_begun_again() {
+    let (mut gateway, _) = stopped();
+    let state = gateway.home().state();
+    // The keys were made, the database was not moved to its place yet.
+    fs::rename(
+        state.join("clawgate.sqlite"),
+        state.join("clawgate.sqlite.new"),
+    )
+    .unwrap();
+    gateway.restart();
+    gateway.owner(4).call("health", &json!({}));
+    assert!(!state.join("clawgate.sqlite.new").exists());
 }
 
 #[test]

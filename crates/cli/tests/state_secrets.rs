@@ -1,6 +1,6 @@
 //! Canaries: secrets are put everywhere, and looked for everywhere else.
 
-use clawgate_testkit::{Call, Connect, Device, TestGateway, gateway};
+use clawgate_testkit::{Call, Connect, Device, TestGateway, gateway, home};
 use serde_json::{Value, json};
 
 /// A configuration in which every secret is a canary.
@@ -30,6 +30,15 @@ fn config(auth: &Value) -> Value {
             "accessKeyId": "public", "secretAccessKey": canary("secret-access-key")}}},
         "talk": {"apiKey": {"source": canary("nested-under-a-secret")},
             "apiKeys": [canary("key-in-a-list")]},
+        "skills": {"entries": {"weather": {"env": {"PLAIN_NAME": canary("skill-env")}}}},
+        "mcp": {"servers": {"files": {"command": "serve", "args": ["--api-key", canary("argument")],
+            "env": {"REGION": canary("server-env")},
+            "url": format!("https://mcp.example/in?token={}&api_key={}", canary("query"), canary("query-two"))}}},
+        "auth": {"profiles": {"acme:me": {"provider": "acme", "key": canary("profile-key"),
+            "access": canary("profile-access"), "refresh": canary("profile-refresh")}}},
+        "plugins": {"entries": {"x": {"pass": canary("pass"), "pwd": canary("pwd"), "PIN": canary("pin"),
+            "pat": canary("pat"), "nsec": canary("nsec"), "auth": canary("auth"),
+            "sessionKey": canary("session-key")}}},
     });
     config["gateway"]["auth"]["rateLimit"] = json!({"maxAttempts": 1_000});
     config
@@ -122,6 +131,28 @@ fn no_secret_of_a_password_gateway_gets_out() {
         look_around(&mut gateway, &good, &bad, protocol);
     }
     no_bird_got_out(gateway);
+}
+
+#[test]
+fn comments_and_repeated_keys_are_not_read_out() {
+    let secret = canary("gateway-token");
+    let home = home!();
+    home.write_config(&format!(
+        "{{\n  // token: '{}'\n  gateway: {{ auth: {{ token: '{secret}' }} }},\n  \
+         /* the one before: {} */\n  hooks: {{ token: '{}', token: '' }},\n  \
+         logging: {{ pin: 51007755 }},\n}}\n",
+        canary("commented-token"),
+        canary("in-prose"),
+        canary("repeated"),
+    ));
+    let gateway = home.start();
+    let (mut client, _) =
+        gateway.welcome(&Connect::new(4).token(&secret).scopes(&["operator.read"]));
+    let told = client.call("config.get", &json!({}));
+    assert_eq!(birds(&told.to_string()), Vec::<String>::new());
+    assert!(!told.to_string().contains("51007755"), "{told}");
+    let raw: Value = serde_json::from_str(told["raw"].as_str().unwrap()).unwrap();
+    assert_eq!(raw, told["parsed"], "the text says what was read");
 }
 
 #[test]

@@ -200,6 +200,12 @@ fn an_expired_token_is_refused_and_its_sessions_end() {
     assert!(clawgate_testkit::now_ms() >= answer["record"]["expiresAtMs"].as_i64().unwrap());
     let refusal = refusal(gateway.from_afar(&connect));
     assert_eq!(refusal.code(), "AUTH_API_TOKEN_EXPIRED");
+    // Its name is free again.
+    let again = create(&mut gateway.owner(4), "short", &["operator.read"]);
+    gateway
+        .from_afar(&with(4, &again, &["operator.read"]))
+        .unwrap();
+    assert_eq!(list(&mut gateway.owner(4)).len(), 1);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //! key; a failure keeps it. Memory is bounded: when the table is full the least recently used
 //! key that is not locked makes room, and if all are locked the new key is refused.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
+
+use crate::peer;
 
 /// What is being guessed. Each purpose counts apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,15 +24,35 @@ pub enum Purpose {
     Hook,
 }
 
-/// Who guesses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Who guesses. Nothing that a caller writes chooses its key, except that it may count as a page:
+/// an origin is a header like any other outside of a browser, and one page has many readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A program at an address.
-    Address(String),
-    /// A page, by its origin. Browsers are never exempt, loopback or not.
-    Origin(String),
+    /// Somebody elsewhere.
+    Elsewhere {
+        /// The address, or the network that one machine may have to itself.
+        network: IpAddr,
+        /// Whether as a page in a browser.
+        page: bool,
+    },
     /// A program on this machine.
-    Loopback,
+    Program,
+    /// A page in a browser on this machine. Never exempt: any page of the world may be open there.
+    Page,
+}
+
+impl Source {
+    /// Who speaks from an address; `here` for a direct caller on this machine.
+    pub fn of(address: IpAddr, here: bool, page: bool) -> Self {
+        match (here, page) {
+            (true, true) => Self::Page,
+            (true, false) => Self::Program,
+            (false, page) => Self::Elsewhere {
+                network: peer::network(address),
+                page,
+            },
+        }
+    }
 }
 
 /// Limits. `gateway.auth.rateLimit` sets them.
@@ -73,7 +95,8 @@ struct Entry {
 #[must_use = "an attempt that is not settled counts as failed"]
 pub struct Attempt {
     key: (Purpose, Source),
-    /// How long to wait before answering a failure, milliseconds.
+    /// How long to wait before the secret is compared, milliseconds: a guess that fails late and
+    /// succeeds at once tells by its haste.
     pub delay_ms: u64,
 }
 
@@ -108,8 +131,8 @@ impl Lockout {
         if !self.entries.contains_key(&key) && self.entries.len() >= limits.keys_max {
             self.make_room(now_ms)?;
         }
-        let slowed = limits.exempt_loopback && key.1 == Source::Loopback;
-        let entry = self.entries.entry(key.clone()).or_default();
+        let slowed = limits.exempt_loopback && key.1 == Source::Program;
+        let entry = self.entries.entry(key).or_default();
         entry.used_at_ms = now_ms;
         if let Some(until) = entry.locked_until_ms {
             if now_ms < until && until - now_ms <= limits.lock_ms {
@@ -184,7 +207,7 @@ impl Lockout {
             .iter()
             .filter(|(_, entry)| entry.locked_until_ms.is_none())
             .min_by_key(|(_, entry)| entry.used_at_ms)
-            .map(|(key, _)| key.clone());
+            .map(|(key, _)| *key);
         match oldest {
             Some(key) => {
                 self.entries.remove(&key);
@@ -209,7 +232,7 @@ mod tests {
     use super::*;
 
     fn origin() -> Source {
-        Source::Origin("http://127.0.0.1:1".to_owned())
+        Source::Page
     }
 
     #[test]
@@ -257,7 +280,7 @@ mod tests {
         let delays: Vec<u64> = (0..12)
             .map(|n| {
                 lockout
-                    .reserve(Purpose::SharedSecret, Source::Loopback, n)
+                    .reserve(Purpose::SharedSecret, Source::Program, n)
                     .unwrap()
                     .delay_ms
             })
@@ -279,7 +302,9 @@ mod tests {
             let _ = lockout.reserve(Purpose::SharedSecret, origin(), 0);
         }
         for n in 0..1_000 {
-            let _ = lockout.reserve(Purpose::SharedSecret, Source::Address(n.to_string()), n);
+            let address = std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap());
+            let source = Source::of(address.into(), false, false);
+            let _ = lockout.reserve(Purpose::SharedSecret, source, n);
         }
         assert!(lockout.len() <= 8);
         assert!(
@@ -296,5 +321,15 @@ mod tests {
             let _ = lockout.reserve(Purpose::SharedSecret, origin(), 1_000_000_000);
         }
         assert!(lockout.reserve(Purpose::SharedSecret, origin(), 0).is_ok());
+    }
+
+    #[test]
+    fn a_network_is_one_guesser_and_a_page_there_another() {
+        let of = |text: &str, page| Source::of(text.parse().unwrap(), false, page);
+        assert_eq!(of("2001:db8::1", false), of("2001:db8::2:3", false));
+        assert_eq!(of("::ffff:192.0.2.1", false), of("192.0.2.1", false));
+        assert_ne!(of("192.0.2.1", false), of("192.0.2.2", false));
+        assert_ne!(of("192.0.2.1", false), of("192.0.2.1", true));
+        assert_ne!(of("127.0.0.1", false), Source::Program, "through a proxy");
     }
 }

@@ -1,17 +1,23 @@
 //! Pairing: how pending requests come, merge, are decided and expire, and what a decision does
 //! to a device's record. Pure: the gateway hands in records and the time, and stores what comes out.
 
+use std::net::IpAddr;
+
 use clawgate_protocol::{DeviceId, PairingRequestId, Role, Scope, ScopeSet};
 
-use crate::authz::{Grant, covers};
+use crate::{
+    authz::{Grant, covers},
+    peer,
+};
 
 /// How long a pending request lives, milliseconds.
 pub const PENDING_TTL_MS: i64 = 300_000;
 /// How long the replaced token of a device that rotates its own lives at most, milliseconds.
 pub const OLD_TOKEN_TTL_MS: i64 = 300_000;
-/// Pending requests kept at most; the oldest makes room, so that a flood of invented devices
-/// cannot grow without bound.
+/// Pending requests kept at most, so that a flood of invented devices cannot grow without bound.
 pub const PENDING_MAX: usize = 256;
+/// Pending requests of one address at most, so that a flood from there crowds out itself.
+pub const PENDING_PER_ADDRESS_MAX: usize = 16;
 
 /// What a device says about itself when it connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +61,12 @@ impl Pending {
     /// Whether its time is over.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         now_ms - self.asked_at_ms >= PENDING_TTL_MS
+    }
+
+    /// Where it came from, as far as one caller can choose: an address, or the network of one.
+    fn network(&self) -> Option<IpAddr> {
+        let address = self.claims.remote_ip.as_deref()?.parse().ok()?;
+        Some(peer::network(address))
     }
 }
 
@@ -137,6 +149,18 @@ impl Device {
             && same(&self.claims.device_family, &claims.device_family)
     }
 
+    /// Everything that it holds for a role, or for all of them: what was approved, and what its
+    /// tokens carry.
+    pub fn held(&self, role: Option<Role>) -> ScopeSet {
+        let meant = |one: Role| role.is_none_or(|role| role == one);
+        let approved = self.approved.iter().filter(|a| meant(a.role));
+        let tokens = self.tokens.iter().filter(|t| meant(t.role));
+        approved
+            .map(|approved| &approved.scopes)
+            .chain(tokens.map(|token| &token.scopes))
+            .fold(ScopeSet::EMPTY, |all, scopes| all.union(scopes))
+    }
+
     /// Every scope approved in any role, in order of approval.
     pub fn all_scopes(&self) -> ScopeSet {
         self.approved
@@ -211,6 +235,29 @@ pub fn ask(
     }
 }
 
+/// Which of the waiting requests has to go for a new one. Who asks much makes room first: the oldest
+/// of the same address, and only where that address has none the oldest of the one that has most.
+pub fn makes_room<'a>(waiting: &'a [Pending], new: &Pending) -> Option<&'a Pending> {
+    let others = || {
+        let same =
+            |pending: &&Pending| pending.device_id == new.device_id && pending.role == new.role;
+        waiting.iter().filter(move |pending| !same(pending))
+    };
+    let of = |network: Option<IpAddr>| others().filter(move |pending| pending.network() == network);
+    let full = others().count() >= PENDING_MAX;
+    let own = of(new.network()).count();
+    let crowded = if own >= PENDING_PER_ADDRESS_MAX || (full && own > 0) {
+        new.network()
+    } else if full {
+        others()
+            .map(Pending::network)
+            .max_by_key(|network| of(*network).count())?
+    } else {
+        return None;
+    };
+    of(crowded).min_by_key(|pending| pending.asked_at_ms)
+}
+
 /// Why a decision about a device is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairingError {
@@ -226,21 +273,38 @@ pub enum PairingError {
     BeyondApproved(Scope),
 }
 
-/// Whether a caller may approve a request.
+/// Whether a caller may approve a request, for a device that is as `known` before and as `after`
+/// afterwards.
 ///
 /// # Errors
-/// The caller must cover every requested scope itself; a node needs an administrator.
-pub fn may_approve(caller: &Grant, pending: &Pending) -> Result<(), PairingError> {
+/// The caller must cover every requested scope itself; a node needs an administrator. Where the
+/// device claims another platform or family than was approved, the approval brings back everything
+/// that it held, and the caller must cover all of that.
+pub fn may_approve(
+    caller: &Grant,
+    pending: &Pending,
+    known: Option<&Device>,
+    after: &Device,
+) -> Result<(), PairingError> {
     covers(caller, &pending.scopes).map_err(PairingError::NotCovered)?;
-    if pending.role == Role::Node && !caller.scopes().covers(&Scope::ADMIN) {
+    let pins_anew = known.is_some_and(|device| {
+        device.public_key == pending.public_key && !device.is_pinned_to(&pending.claims)
+    });
+    if pins_anew {
+        covers(caller, &after.held(None)).map_err(PairingError::NotCovered)?;
+    }
+    let makes_a_node =
+        pending.role == Role::Node || (pins_anew && after.approved_for(Role::Node).is_some());
+    if makes_a_node && !caller.scopes().covers(&Scope::ADMIN) {
         return Err(PairingError::NodeNeedsAdmin);
     }
     Ok(())
 }
 
-/// The device after an approval: roles and scopes are unions, the role's token is issued anew.
-/// It carries what it carried and what was approved now, not all that was ever approved, and a
-/// revoked one carried nothing: an approver revives no more than they were shown.
+/// The device after an approval: roles and scopes are unions. The role's token stays and widens, so
+/// that the device is not cut off by getting more; a revoked one is issued anew. It carries what it
+/// carried and what was approved now, not all that was ever approved, and a revoked one carried
+/// nothing: an approver revives no more than they were shown.
 pub fn approve(
     device: Option<&Device>,
     pending: &Pending,
@@ -263,10 +327,9 @@ pub fn approve(
     device.claims = pending.claims.clone();
     device.silently = silently;
     device.approved_at_ms = now_ms;
-    let (revoked, carried) = match device.token(pending.role) {
-        Some(token) => (token.revoked_at_ms.is_some(), Some(token.scopes.clone())),
-        None => (false, None),
-    };
+    let revoked = device
+        .token(pending.role)
+        .is_some_and(|token| token.revoked_at_ms.is_some());
     let approved = match device.approved.iter_mut().find(|a| a.role == pending.role) {
         Some(approved) => {
             if revoked {
@@ -283,11 +346,14 @@ pub fn approve(
             pending.scopes.clone()
         }
     };
-    let scopes = match carried {
-        Some(carried) if !revoked => carried.union(&pending.scopes),
-        Some(_) | None => approved,
-    };
-    issue_token(&mut device, pending.role, scopes, serial, now_ms);
+    let living = device
+        .tokens
+        .iter_mut()
+        .find(|token| token.role == pending.role && token.revoked_at_ms.is_none());
+    match living {
+        Some(token) => token.scopes = token.scopes.union(&pending.scopes),
+        None => issue_token(&mut device, pending.role, approved, serial, now_ms),
+    }
     device
 }
 
@@ -316,8 +382,9 @@ pub fn issue_token(device: &mut Device, role: Role, scopes: ScopeSet, serial: St
     }
 }
 
-/// The device after a rotation. A device that rotates its own token keeps the old one until the
-/// new one is first used, or for five minutes; by anyone else it is immediate.
+/// The device after a rotation. A device that rotates its own token keeps the last one that it used
+/// until a successor is first used, or for five minutes: an answer may be lost, and the next one
+/// too. By anyone else it is immediate.
 ///
 /// # Errors
 /// Unknown role or revoked token, scopes beyond the approved ones, scopes that the caller lacks.
@@ -345,7 +412,10 @@ pub fn rotate(
         return Err(PairingError::BeyondApproved(beyond.clone()));
     }
     covers(caller, &target).map_err(PairingError::NotCovered)?;
-    token.old_serial = by_itself.then(|| token.serial.clone());
+    // While an old serial lives, its successor was never used: that one is not worth keeping.
+    let old_lives = token.old_until_ms.is_some_and(|until| now_ms < until);
+    let last_used = token.old_serial.take().filter(|_| old_lives);
+    token.old_serial = by_itself.then(|| last_used.unwrap_or_else(|| token.serial.clone()));
     token.old_until_ms = by_itself.then_some(now_ms + OLD_TOKEN_TTL_MS);
     token.serial = serial;
     token.scopes = target;
@@ -370,10 +440,38 @@ pub fn revoke(device: &Device, role: Role, now_ms: i64) -> Result<Device, Pairin
     Ok(device)
 }
 
-/// Whether a caller may act on a device at all: one that is authenticated by a device token and is
-/// no administrator may act on its own device only.
+/// Whether a caller may decide a request of a device: one that is authenticated by a device token
+/// and is no administrator may act on its own device only.
 pub fn may_manage(caller: &Grant, own_device: Option<&DeviceId>, device: &DeviceId) -> bool {
     !caller.has_device_token()
         || caller.scopes().covers(&Scope::ADMIN)
         || own_device == Some(device)
+}
+
+/// Whether a caller may take a role's token from a device or replace it, or remove the device
+/// (`role` absent). Taking away needs no less authority than giving. A device may always do it to
+/// itself.
+///
+/// # Errors
+/// The scope that the caller lacks.
+pub fn may_end(
+    caller: &Grant,
+    own_device: Option<&DeviceId>,
+    device: &Device,
+    role: Option<Role>,
+) -> Result<(), PairingError> {
+    if own_device == Some(&device.device_id) {
+        return Ok(());
+    }
+    if !may_manage(caller, own_device, &device.device_id) {
+        return Err(PairingError::NotCovered(Scope::ADMIN));
+    }
+    let is_node = match role {
+        Some(role) => role == Role::Node,
+        None => device.approved_for(Role::Node).is_some(),
+    };
+    if is_node {
+        covers(caller, &ScopeSet::from_iter([Scope::ADMIN])).map_err(PairingError::NotCovered)?;
+    }
+    covers(caller, &device.held(role)).map_err(PairingError::NotCovered)
 }

@@ -1,6 +1,6 @@
 //! Where a request comes from: the socket's peer and the headers that proxies add.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::authz::Peer;
 
@@ -94,6 +94,15 @@ fn parse_address(text: &str) -> Option<IpAddr> {
         .and_then(|rest| rest.strip_suffix(']'))
         .and_then(|inner| inner.parse::<IpAddr>().ok())
         .map(|address| address.to_canonical())
+}
+
+/// What one caller cannot leave: an IPv4 address, and the /64 of an IPv6 address, out of which one
+/// machine may take as many addresses as it likes.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// Whether a `Host` header names this machine.
@@ -208,6 +217,15 @@ mod tests {
             Peer::TrustedProxy,
             "a chain of proxies alone is never direct"
         );
+    }
+
+    #[test]
+    fn one_machine_is_one_network() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:203.0.113.7"), of("203.0.113.7"));
+        assert_ne!(of("203.0.113.7"), of("203.0.113.8"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The laws of authorization over the whole domain of `grant`.
 //!
 //! The domain is a product of small axes; a case is a number whose digits choose one value per axis. Laws 1, 2 and 5 look
-//! at one case at a time and share one sweep over the complete product, 227 million cases, in about a minute of processor
-//! time. `CLAWGATE_LAWS=quick` takes a sixth of it: every evidence under every policy, with every request where no
+//! at one case at a time and share one sweep over the complete product, 454 million cases, in about two minutes of
+//! processor time. `CLAWGATE_LAWS=quick` takes a sixth of it: every evidence under every policy, with every request where no
 //! credential is bad, and with one request drawn by hash where some are (a bad credential is inert beside a good one,
 //! which law 3 shows on its own). The other laws compare cases and say at the test what they leave out, and why.
 //!
@@ -163,15 +163,16 @@ const RECORD: usize = 10;
 const ROLE: usize = 11;
 
 /// How many values each axis has. Written out, so that nobody shrinks the domain by accident.
-const RADIX: [u8; 12] = [4, 3, 4, 3, 4, 4, 3, 2, 2, 3, 19, 2];
-const EVIDENCES: usize = 4 * 3 * 4 * 3 * 4 * 4 * 3 * 2 * 2 * 3 * 19 * 2;
+const RADIX: [u8; 12] = [4, 3, 4, 3, 4, 4, 3, 4, 2, 3, 19, 2];
+const EVIDENCES: usize = 4 * 3 * 4 * 3 * 4 * 4 * 3 * 4 * 2 * 3 * 19 * 2;
 
 /// Digits of every credential axis that is never bad in the sweep over all requests.
 const BAD_CHECK: u8 = 2;
 const BAD_SCOPED: u8 = 3;
 const DEVICE_TOKENS: [Mask; 2] = [READ, BUNDLE];
 const API_TOKENS: [Mask; 2] = [READ, ADMIN];
-const IDENTITY_SCOPES: Mask = READ;
+/// A user with scopes, and one without any, who is known all the same.
+const IDENTITIES: [Mask; 2] = [READ, NOTHING];
 
 const UNKNOWN: u8 = 0;
 const PENDING: u8 = 1;
@@ -231,6 +232,10 @@ impl Case {
         scopes_of(self.at(API_TOKEN), API_TOKENS)
     }
 
+    fn identity(self) -> Option<Mask> {
+        scopes_of(self.at(IDENTITY), IDENTITIES)
+    }
+
     fn paired(self) -> Option<(bool, bool, Mask)> {
         read_paired(self.at(RECORD))
     }
@@ -269,8 +274,8 @@ impl Case {
                     _ => Check::Bad(CredentialFault::BootstrapInvalid),
                 },
                 identity: scoped(
-                    (self.at(IDENTITY) == 1).then_some(IDENTITY_SCOPES),
-                    false,
+                    self.identity(),
+                    self.at(IDENTITY) == BAD_SCOPED,
                     CredentialFault::ProxyUserMissing,
                 ),
             },
@@ -320,6 +325,7 @@ impl Space {
             .with(DEVICE_TOKEN, &[0, 1, 2])
             .with(API_TOKEN, &[0, 1, 2])
             .with(LOCAL_PROOF, &[0, 1])
+            .with(IDENTITY, &[0, 1, 2])
             .with(BOOTSTRAP, &[0])
     }
 
@@ -581,7 +587,8 @@ fn held(case: Case, (open, deviceless): (bool, Mask)) -> Mask {
         && matches!(case.declared(), Declared::ControlUi | Declared::Webchat);
     let secret = case.at(SHARED) == 1 || (open && direct);
     let local = case.at(LOCAL_PROOF) == 1 && direct && program;
-    let identity = case.at(IDENTITY) == 1 && case.peer() == Peer::TrustedProxy;
+    let vouches = case.peer() == Peer::TrustedProxy;
+    let identity = case.identity().filter(|_| vouches);
 
     let mut all = NOTHING;
     if secret && direct && program {
@@ -593,8 +600,8 @@ fn held(case: Case, (open, deviceless): (bool, Mask)) -> Mask {
     if let Some(scopes) = case.api_token() {
         all |= scopes;
     }
-    if identity {
-        all |= IDENTITY_SCOPES;
+    if let Some(scopes) = identity {
+        all |= scopes;
     }
     if case.proven() {
         if secret && direct && (program || own_ui) && may_pair_silently(case) {
@@ -602,7 +609,7 @@ fn held(case: Case, (open, deviceless): (bool, Mask)) -> Mask {
         }
         if let Some((true, true, approved)) = case.paired() {
             match case.device_token() {
-                _ if secret || local || identity => all |= approved,
+                _ if secret || local || identity.is_some() => all |= approved,
                 Some(token) => all |= reach(approved) & reach(token),
                 None => {}
             }
@@ -645,7 +652,7 @@ fn findings() -> &'static Findings {
         let expected = if full {
             EVIDENCES * POLICIES.len() * REQUESTS.len()
         } else {
-            (4 * 3 * 4 * 2 * 3 * 3 * 2 * 2 * 3 * 19 * 2 * REQUESTS.len() + EVIDENCES)
+            (4 * 3 * 4 * 2 * 3 * 3 * 2 * 3 * 3 * 19 * 2 * REQUESTS.len() + EVIDENCES)
                 * POLICIES.len()
         };
         assert!(
@@ -712,19 +719,95 @@ fn law_5_a_grant_stays_within_the_request_and_within_the_evidence() {
     assert!(found.beyond.is_empty(), "{:#?}", found.beyond);
 }
 
-/// The domain above is the real one: every value of every enum that `grant` reads occurs in it.
+/// That each of these patterns is some value of a list. A new variant of what is listed does not
+/// compile until it is among them, and fails here until the domain has a value for it.
+macro_rules! each_occurs {
+    ($what:expr, $values:expr; $($pattern:pat),+ $(,)?) => {{
+        let found: HashSet<&str> = $values
+            .map(|value| match value { $($pattern => stringify!($pattern)),+ })
+            .collect();
+        for kind in [$(stringify!($pattern)),+] {
+            assert!(found.contains(kind), "{}: {kind} never occurs", $what);
+        }
+    }};
+}
+
+/// The domain above is the real one: every field and every value of every enum that `grant` reads
+/// occurs in it.
 #[test]
 fn the_domain_leaves_no_value_out() {
     let whole = Space::whole();
     assert_eq!(whole.len(), EVIDENCES);
-    let records: HashSet<Record> = (0..19)
-        .map(|digit| {
-            let mut case = whole.case(0);
-            case.0[RECORD] = digit;
-            case.evidence().record
+    let along = |axis: usize| {
+        (0..RADIX[axis]).map(move |digit| {
+            let mut case = Case([0; 12]);
+            case.0[axis] = digit;
+            case.evidence()
         })
-        .collect();
+    };
+    // No `..` here: a new kind of evidence is looked at before it is part of the domain.
+    let Evidence {
+        peer: _,
+        browser: _,
+        declared: _,
+        role: _,
+        credentials:
+            Credentials {
+                shared: _,
+                device_token: _,
+                api_token: _,
+                local_proof: _,
+                bootstrap: _,
+                identity: _,
+            },
+        proof: _,
+        record: _,
+    } = Case([0; 12]).evidence();
+    each_occurs!("peer", along(PEER).map(|e| e.peer);
+        Peer::LoopbackDirect, Peer::LoopbackProxied, Peer::TrustedProxy, Peer::Remote);
+    each_occurs!("browser", along(BROWSER).map(|e| e.browser);
+        Browser::No, Browser::AllowedOrigin, Browser::ForeignOrigin);
+    each_occurs!("declared", along(DECLARED).map(|e| e.declared);
+        Declared::ControlUi, Declared::Webchat, Declared::Backend, Declared::Other);
+    each_occurs!("role", along(ROLE).map(|e| e.role); Role::Operator, Role::Node);
+    each_occurs!("shared", along(SHARED).map(|e| e.credentials.shared);
+        Check::Absent, Check::Valid, Check::Bad(_));
+    each_occurs!("local proof", along(LOCAL_PROOF).map(|e| e.credentials.local_proof);
+        Check::Absent, Check::Valid, Check::Bad(_));
+    // None is issued yet, so none can hold.
+    each_occurs!("setup code", along(BOOTSTRAP).map(|e| e.credentials.bootstrap);
+        Check::Absent | Check::Valid, Check::Bad(_));
+    each_occurs!("device token", along(DEVICE_TOKEN).map(|e| e.credentials.device_token);
+        ScopedCheck::Absent, ScopedCheck::Valid(_), ScopedCheck::Bad(_));
+    each_occurs!("API token", along(API_TOKEN).map(|e| e.credentials.api_token);
+        ScopedCheck::Absent, ScopedCheck::Valid(_), ScopedCheck::Bad(_));
+    let identity = |e: Evidence| match e.credentials.identity {
+        ScopedCheck::Valid(scopes) => (ScopedCheck::Valid(ScopeSet::EMPTY), scopes.is_empty()),
+        other => (other, false),
+    };
+    each_occurs!("identity", along(IDENTITY).map(identity);
+        (ScopedCheck::Absent, _),
+        (ScopedCheck::Valid(_), false),
+        (ScopedCheck::Valid(_), true),
+        (ScopedCheck::Bad(_), _));
+    each_occurs!("proof", along(PROOF).map(|e| e.proof);
+        Proof::Absent, Proof::Valid, Proof::Bad(_));
+    each_occurs!("record", along(RECORD).map(|e| e.record);
+        Record::Unknown,
+        Record::Pending,
+        Record::Revoked,
+        Record::Paired { for_role: true, pinned: true, scopes: _ },
+        Record::Paired { for_role: true, pinned: false, scopes: _ },
+        Record::Paired { for_role: false, pinned: true, scopes: _ },
+        Record::Paired { for_role: false, pinned: false, scopes: _ });
+    let records: HashSet<Record> = along(RECORD).map(|evidence| evidence.record).collect();
     assert_eq!(records.len(), 3 + 2 * 2 * APPROVED.len());
+    let Policy {
+        open: _,
+        deviceless_loopback,
+    } = Policy::default();
+    assert_eq!(mask(&deviceless_loopback), POLICIES[0].1);
+    each_occurs!("policy", POLICIES.iter().map(|(open, _)| *open); true, false);
     for scope in &Scope::ALL {
         assert!(
             REQUESTS.contains(&Some(bit(scope))),
@@ -732,7 +815,6 @@ fn the_domain_leaves_no_value_out() {
         );
     }
     assert_eq!(mask(&ScopeSet::owner()), BUNDLE);
-    assert_eq!(mask(&Policy::default().deviceless_loopback), POLICIES[0].1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -759,6 +841,10 @@ fn steps_up() -> Vec<Step> {
         (LOCAL_PROOF, 0, 1),
         (LOCAL_PROOF, BAD_CHECK, 1),
         (IDENTITY, 0, 1),
+        (IDENTITY, 0, 2),
+        (IDENTITY, 2, 1),
+        (IDENTITY, BAD_SCOPED, 1),
+        (IDENTITY, BAD_SCOPED, 2),
         (PROOF, 0, 1),
     ];
     for approved in 0..4 {
@@ -792,11 +878,12 @@ fn steps_up() -> Vec<Step> {
 }
 
 /// Ways of adding something bad. It changes nothing for whoever gets in without it.
-const STEPS_BAD: [Step; 5] = [
+const STEPS_BAD: [Step; 6] = [
     (SHARED, 0, BAD_CHECK),
     (DEVICE_TOKEN, 0, BAD_SCOPED),
     (API_TOKEN, 0, BAD_SCOPED),
     (LOCAL_PROOF, 0, BAD_CHECK),
+    (IDENTITY, 0, BAD_SCOPED),
     (BOOTSTRAP, 0, 1),
 ];
 
@@ -891,9 +978,9 @@ fn law_3_more_evidence_never_shrinks_a_grant() {
     let operator = comparable().with(ROLE, &[0]);
     // A node asks for no scopes, so one request stands for all.
     let node = comparable().with(ROLE, &[1]);
-    // Identity comes from a trusted proxy alone; elsewhere its axis would double the work for nothing.
+    // Identity comes from a trusted proxy alone; elsewhere its axis would multiply the work for nothing.
     let (mut cases, mut compared) = (0, 0);
-    for (peers, identities) in [(&[0, 3][..], &[0][..]), (&[2], &[0, 1])] {
+    for (peers, identities) in [(&[0, 3][..], &[0][..]), (&[2], &[0, 1, 2, 3])] {
         let narrowed = |space: &Space| space.clone().with(PEER, peers).with(IDENTITY, identities);
         for (space, requests) in [
             (narrowed(&operator), &REQUESTS_FEW[..]),
@@ -1329,6 +1416,40 @@ fn device(role: Role, approved: Mask, token: Option<(Mask, bool)>) -> Device {
     }
 }
 
+fn may_approve(
+    caller: &Grant,
+    pending: &Pending,
+    known: Option<&Device>,
+) -> Result<(), PairingError> {
+    let after = pairing::approve(known, pending, "new".to_owned(), false, 1);
+    pairing::may_approve(caller, pending, known, &after)
+}
+
+/// A device that comes back under another platform gets all that it had: who approves that must
+/// hold it all.
+#[test]
+fn law_6_pinning_a_device_anew_needs_everything_that_it_holds_afterwards() {
+    for held in few_sets() {
+        let caller = caller(held);
+        for wanted in few_sets() {
+            for approved in few_sets() {
+                for revoked in [false, true] {
+                    let mut before = device(Role::Operator, approved, Some((approved, revoked)));
+                    before.claims.platform = Some("linux".to_owned());
+                    let mut pending = pending(Role::Operator, wanted);
+                    pending.claims.platform = Some("macos".to_owned());
+                    let after = wanted | if revoked { NOTHING } else { approved };
+                    assert_eq!(
+                        may_approve(&caller, &pending, Some(&before)).is_ok(),
+                        after & !reach(held) == NOTHING,
+                        "{held:#b} {wanted:#b} {approved:#b} {revoked}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn law_6_approving_needs_every_requested_scope_and_a_node_an_administrator() {
     for held in sets() {
@@ -1336,11 +1457,11 @@ fn law_6_approving_needs_every_requested_scope_and_a_node_an_administrator() {
         for wanted in sets() {
             let covered = wanted & !reach(held) == 0;
             assert_eq!(
-                pairing::may_approve(&caller, &pending(Role::Operator, wanted)).is_ok(),
+                may_approve(&caller, &pending(Role::Operator, wanted), None).is_ok(),
                 covered
             );
         }
-        let node = pairing::may_approve(&caller, &pending(Role::Node, NOTHING));
+        let node = may_approve(&caller, &pending(Role::Node, NOTHING), None);
         assert_eq!(node.is_ok(), held & ADMIN != 0);
         if held & ADMIN == 0 {
             assert_eq!(node, Err(PairingError::NodeNeedsAdmin));
@@ -1357,7 +1478,7 @@ fn law_6_an_approval_adds_no_more_than_was_shown_to_the_approver() {
         let caller = caller(held);
         for wanted in few_sets() {
             let pending = pending(Role::Operator, wanted);
-            if pairing::may_approve(&caller, &pending).is_err() {
+            if may_approve(&caller, &pending, None).is_err() {
                 continue;
             }
             for approved in few_sets() {

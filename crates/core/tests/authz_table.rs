@@ -173,7 +173,12 @@ const API_TOKENS: [Carried; 4] = [
     Carried::Valid(ADMIN),
     Carried::Bad,
 ];
-const IDENTITIES: [Carried; 2] = [Carried::Absent, Carried::Valid(READ)];
+const IDENTITIES: [Carried; 4] = [
+    Carried::Absent,
+    Carried::Valid(READ),
+    Carried::Valid(NOTHING),
+    Carried::Bad,
+];
 const BOOTSTRAPS: [Shown; 2] = [Shown::Absent, Shown::Bad];
 
 fn records() -> Vec<Known> {
@@ -190,7 +195,7 @@ fn records() -> Vec<Known> {
     all
 }
 
-const EVIDENCES: usize = 4 * 3 * 4 * 3 * 4 * 4 * 3 * 2 * 2 * 3 * 19 * 2;
+const EVIDENCES: usize = 4 * 3 * 4 * 3 * 4 * 4 * 3 * 4 * 2 * 3 * 19 * 2;
 
 fn pick<T: Copy>(index: &mut usize, values: &[T]) -> T {
     let value = values[*index % values.len()];
@@ -223,6 +228,7 @@ impl Facts {
             || self.api_token == Carried::Bad
             || self.local_proof == Shown::Bad
             || self.bootstrap == Shown::Bad
+            || self.identity == Carried::Bad
     }
 
     fn evidence(&self) -> Evidence {
@@ -442,7 +448,10 @@ fn decide(facts: &Facts, requested: Option<Mask>, rules: Rules) -> Answer {
         deviceless,
         local.then_some(by_others & OWNER),
         api.map(|scopes| by_others & reach(scopes)),
-        identity.map(|scopes| by_others & reach(scopes)),
+        // Silent: a user without scopes is known, and needs a device to get anything.
+        identity
+            .filter(|scopes| *scopes != NOTHING)
+            .map(|scopes| by_others & reach(scopes)),
         device.as_ref().and_then(|row| row.gives),
     ];
     let step = device.map_or(PairingStep::None, |row| row.step);

@@ -7,8 +7,9 @@ use clawgate_core::{
         Record, ScopedCheck, grant,
     },
     pairing::{
-        Approved, Asked, Asking, Claims, Device, DeviceToken, OLD_TOKEN_TTL_MS, PENDING_TTL_MS,
-        PairingError, Pending, approve, ask, issue_token, may_approve, may_manage, revoke, rotate,
+        Approved, Asked, Asking, Claims, Device, DeviceToken, OLD_TOKEN_TTL_MS, PENDING_MAX,
+        PENDING_PER_ADDRESS_MAX, PENDING_TTL_MS, PairingError, Pending, approve, ask, issue_token,
+        makes_room, may_approve, may_end, may_manage, revoke, rotate,
     },
 };
 
@@ -246,6 +247,57 @@ fn a_request_lives_for_five_minutes_after_it_was_last_asked() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Approving.
 
+/// Whether a caller may approve a request for a device as it is.
+fn approving(
+    caller: &Grant,
+    request: &Pending,
+    known: Option<&Device>,
+) -> Result<(), PairingError> {
+    let after = approve(known, request, "serial".to_owned(), false, NOW + 5);
+    may_approve(caller, request, known, &after)
+}
+
+/// Otherwise whoever may approve reading could hand an administrator's device to another machine.
+#[test]
+fn an_approval_that_pins_anew_needs_all_that_it_brings_back() {
+    use PairingError::{NodeNeedsAdmin, NotCovered};
+    let elsewhere = |wanted| Pending {
+        claims: claims("android", "Pixel"),
+        ..pending("request", Role::Operator, wanted)
+    };
+    let admin = phone("admin read", "read");
+    let reading = phone("read", "read");
+    let mut node = phone("read", "read");
+    node.approved.push(Approved {
+        role: Role::Node,
+        scopes: ScopeSet::EMPTY,
+    });
+    let revoked = revoke(&admin, Role::Operator, NOW).unwrap();
+    let same = pending("request", Role::Operator, "read");
+    let table = [
+        (&admin, elsewhere("read"), Err(NotCovered(Scope::ADMIN))),
+        (&admin, same.clone(), Ok(())),
+        (&reading, elsewhere("read"), Ok(())),
+        (&reading, elsewhere(""), Ok(())),
+        (&node, elsewhere("read"), Err(NodeNeedsAdmin)),
+        (&node, same, Ok(())),
+        (&revoked, elsewhere("read"), Ok(())),
+    ];
+    for (known, request, expected) in table {
+        let limited = caller("pairing read");
+        assert_eq!(
+            approving(&limited, &request, Some(known)),
+            expected,
+            "{request:?} for {known:?}"
+        );
+        assert_eq!(
+            approving(&caller("admin"), &request, Some(known)),
+            Ok(()),
+            "an administrator may"
+        );
+    }
+}
+
 #[test]
 fn an_approver_must_hold_what_is_asked_for() {
     use PairingError::{NodeNeedsAdmin, NotCovered};
@@ -283,7 +335,7 @@ fn an_approver_must_hold_what_is_asked_for() {
     for (held, role, wanted, expected) in table {
         let request = pending("request", role, wanted);
         assert_eq!(
-            may_approve(&caller(held), &request),
+            approving(&caller(held), &request, None),
             expected,
             "{held} approves {role} {wanted}"
         );
@@ -291,7 +343,7 @@ fn an_approver_must_hold_what_is_asked_for() {
     let mut foreign = pending("request", Role::Operator, "");
     foreign.scopes.insert(Scope::new("foo.bar"));
     assert_eq!(
-        may_approve(&caller("admin"), &foreign),
+        approving(&caller("admin"), &foreign, None),
         Err(NotCovered(Scope::new("foo.bar"))),
         "not even an administrator holds another family's scope"
     );
@@ -352,7 +404,8 @@ fn a_later_approval_adds_to_what_was_approved() {
         );
         assert_eq!(
             (token.serial.as_str(), token.rotated_at_ms),
-            ("second", Some(NOW + 5))
+            ("first", None),
+            "the device goes on with the token that it has"
         );
         assert_eq!((token.created_at_ms, device.created_at_ms), (NOW, NOW));
         assert_eq!((device.approved_at_ms, device.silently), (NOW + 5, false));
@@ -370,7 +423,10 @@ fn approving_a_revoked_device_revives_only_what_was_shown() {
     )
     .unwrap();
     let request = pending("request", Role::Operator, "read");
-    assert_eq!(may_approve(&caller("read pairing"), &request), Ok(()));
+    assert_eq!(
+        approving(&caller("read pairing"), &request, Some(&revoked)),
+        Ok(())
+    );
     let device = approve(
         Some(&revoked),
         &request,
@@ -428,7 +484,7 @@ fn a_record_under_another_key_lends_nothing_to_an_approval() {
 }
 
 #[test]
-fn an_approval_ends_the_grace_of_an_older_token() {
+fn an_approval_leaves_the_grace_of_an_older_token_alone() {
     let caller = device_caller(Role::Operator, "read");
     let rotated = rotate(
         &phone("read", "read"),
@@ -440,11 +496,15 @@ fn an_approval_ends_the_grace_of_an_older_token() {
         NOW,
     )
     .unwrap();
-    assert!(operator(&rotated).old_serial.is_some());
     let request = pending("request", Role::Operator, "write");
     let device = approve(Some(&rotated), &request, "third".to_owned(), false, NOW + 5);
-    assert_eq!(operator(&device).old_serial, None);
-    assert_eq!(operator(&device).old_until_ms, None);
+    let (token, before) = (operator(&device), operator(&rotated));
+    assert_eq!(token.serial, "second");
+    assert_eq!(
+        (&token.old_serial, token.old_until_ms),
+        (&before.old_serial, before.old_until_ms)
+    );
+    assert_eq!(names(&token.scopes), "read write");
 }
 
 #[test]
@@ -679,6 +739,25 @@ fn a_device_that_rotates_its_own_token_keeps_the_old_one_for_five_minutes() {
     .unwrap();
     assert_eq!(names(&operator(&again).scopes), "read");
     assert_eq!(operator(&again).serial, "third");
+    // The second was never used, or the first would not live any more: it is the one that goes.
+    assert_eq!(operator(&again).old_serial.as_deref(), Some("first"));
+    assert_eq!(operator(&again).old_until_ms, Some(NOW + 6 + 300_000));
+    let much_later = NOW + 6 + 300_000;
+    let third = rotate(
+        &again,
+        Role::Operator,
+        None,
+        &own,
+        true,
+        "fourth".to_owned(),
+        much_later,
+    )
+    .unwrap();
+    assert_eq!(
+        operator(&third).old_serial.as_deref(),
+        Some("third"),
+        "the time of the first one is over"
+    );
 }
 
 #[test]
@@ -771,4 +850,127 @@ fn a_device_without_admin_manages_itself_alone() {
         assert_eq!(may_manage(&who, own_device, &own), itself, "{who:?}");
         assert_eq!(may_manage(&who, own_device, &other), another, "{who:?}");
     }
+}
+
+#[test]
+fn taking_away_needs_what_is_taken_away() {
+    use PairingError::NotCovered;
+    let mut both = phone("read write", "read");
+    both.approved.push(Approved {
+        role: Role::Node,
+        scopes: ScopeSet::EMPTY,
+    });
+    let admin = || Err(NotCovered(Scope::ADMIN));
+    let table = [
+        // who; the device; which role, or the whole of it
+        (
+            "pairing",
+            phone("read", "read"),
+            Some(Role::Operator),
+            Err(NotCovered(Scope::READ)),
+        ),
+        (
+            "pairing read",
+            phone("read", "read"),
+            Some(Role::Operator),
+            Ok(()),
+        ),
+        (
+            "pairing read",
+            phone("admin", "read"),
+            Some(Role::Operator),
+            admin(),
+        ),
+        (
+            "pairing read",
+            phone("read", "admin"),
+            Some(Role::Operator),
+            admin(),
+        ),
+        ("pairing read", phone("admin", "read"), None, admin()),
+        ("pairing write", both.clone(), Some(Role::Operator), Ok(())),
+        ("pairing write", both.clone(), Some(Role::Node), admin()),
+        ("pairing write", both.clone(), None, admin()),
+        ("admin", both.clone(), None, Ok(())),
+        ("admin", both, Some(Role::Node), Ok(())),
+    ];
+    for (held, device, role, expected) in table {
+        let named = format!("{held} {role:?} {device:?}");
+        assert_eq!(
+            may_end(&caller(held), None, &device, role),
+            expected,
+            "{named}"
+        );
+        let own = device_id("phone");
+        assert_eq!(
+            may_end(
+                &device_caller(Role::Operator, held),
+                Some(&own),
+                &device,
+                role
+            ),
+            Ok(()),
+            "a device may end itself: {named}"
+        );
+        let other = device_id("laptop");
+        let by_device = may_end(
+            &device_caller(Role::Operator, held),
+            Some(&other),
+            &device,
+            role,
+        );
+        assert_eq!(by_device.is_ok(), held == "admin", "{named}");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Floods.
+
+fn asked_from(number: usize, address: Option<&str>) -> Pending {
+    let mut request = pending(&number.to_string(), Role::Operator, "read");
+    request.device_id = device_id(&format!("device-{number}"));
+    request.asked_at_ms = NOW + i64::try_from(number).expect("a small number");
+    request.claims.remote_ip = address.map(str::to_owned);
+    request
+}
+
+fn evicted(waiting: &[Pending], new: &Pending) -> Option<String> {
+    makes_room(waiting, new).map(|gone| gone.request_id.to_string())
+}
+
+#[test]
+fn a_flood_crowds_out_itself_and_nobody_else() {
+    let flood = Some("203.0.113.9");
+    let mut waiting = vec![asked_from(0, Some("203.0.113.7")), asked_from(1, None)];
+    waiting.extend((2..2 + PENDING_PER_ADDRESS_MAX).map(|n| asked_from(n, flood)));
+    let new = |address| asked_from(10_000, address);
+    assert_eq!(evicted(&waiting, &new(flood)).as_deref(), Some("2"));
+    assert_eq!(evicted(&waiting, &new(Some("203.0.113.7"))), None);
+    assert_eq!(evicted(&waiting, &new(None)), None);
+    // A device that asks again takes its own place.
+    assert_eq!(evicted(&waiting, &asked_from(5, flood)), None);
+}
+
+#[test]
+fn a_network_of_one_machine_is_one_address() {
+    let of = |n: usize| format!("2001:db8:1:2::{n:x}");
+    let waiting: Vec<Pending> = (0..PENDING_PER_ADDRESS_MAX)
+        .map(|n| asked_from(n, Some(&of(n))))
+        .collect();
+    let new = asked_from(10_000, Some(&of(9_999)));
+    assert_eq!(evicted(&waiting, &new).as_deref(), Some("0"));
+}
+
+#[test]
+fn when_all_places_are_taken_the_address_with_most_makes_room() {
+    let mut waiting: Vec<Pending> = (0..PENDING_MAX - 2)
+        .map(|n| asked_from(n, Some(&format!("198.51.{}.{}", n / 200, n % 200))))
+        .collect();
+    waiting.extend((0..2).map(|n| asked_from(5_000 + n, Some("203.0.113.9"))));
+    let new = asked_from(10_000, Some("192.0.2.1"));
+    assert_eq!(evicted(&waiting, &new).as_deref(), Some("5000"));
+    let known = asked_from(10_000, Some("198.51.0.7"));
+    assert_eq!(evicted(&waiting, &known).as_deref(), Some("7"));
+    waiting.pop();
+    assert_eq!(evicted(&waiting, &new), None);
 }

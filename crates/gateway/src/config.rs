@@ -7,6 +7,7 @@
 
 mod cron;
 mod look;
+mod redact;
 
 use std::{
     collections::BTreeMap,
@@ -22,9 +23,8 @@ use serde_json::{Map, Value};
 
 pub(crate) use cron::Cron;
 use look::Look;
+pub use redact::redact;
 
-/// What stands in for a secret wherever configuration is shown.
-pub(crate) const REDACTED: &str = "__OPENCLAW_REDACTED__";
 /// Default port of the original.
 pub(crate) const DEFAULT_PORT: u16 = 18_789;
 
@@ -60,8 +60,10 @@ pub(crate) struct ProxyAuth {
     pub user_header: String,
     /// Headers that must be there, lower-case.
     pub required_headers: Vec<String>,
-    /// Users that may pass; empty lets all pass.
-    pub allow_users: Vec<String>,
+    /// Users that may pass, an empty list none of them; absent lets all pass.
+    pub allow_users: Option<Vec<String>>,
+    /// Whether a proxy on this machine may name users, although any program on it could.
+    pub allow_loopback: bool,
     /// Scopes of a user without a device; `*` is anybody.
     pub identity_scopes: BTreeMap<String, ScopeSet>,
 }
@@ -245,6 +247,16 @@ impl Config {
         let auth_section = look.inner(&gateway, "gateway", "auth");
         look.unknown("gateway.auth", &auth_section, AUTH);
         let ui = look.inner(&gateway, "gateway", "controlUi");
+        for path in repeated_keys(&raw) {
+            if path == "gateway" || path.starts_with("gateway.") {
+                look.refuse(&path, "expected once, found several times".to_owned());
+            } else {
+                look.warn(
+                    &path,
+                    "is there several times; the last one holds".to_owned(),
+                );
+            }
+        }
 
         let port = look
             .integer(&gateway, "gateway.port", "port", 0, 65_535)
@@ -269,9 +281,10 @@ impl Config {
                 .unwrap_or(false),
         };
         for switch in ["allowInsecureAuth", "dangerouslyDisableDeviceAuth"] {
-            if ui.get(switch).and_then(Value::as_bool) == Some(true) {
+            let path = format!("gateway.controlUi.{switch}");
+            if look.boolean(&ui, &path, switch) == Some(true) {
                 look.warn(
-                    &format!("gateway.controlUi.{switch}"),
+                    &path,
                     "has no effect: a browser always shows a device identity here".to_owned(),
                 );
             }
@@ -311,6 +324,7 @@ impl Config {
         let cron = Cron::read(&mut look, root);
         let agents = agents(root);
         let models = models(root);
+        look.not_served(&gateway);
 
         if matches!(auth, Some(Auth::None)) && !bind.is_loopback() {
             look.refuse(
@@ -318,12 +332,23 @@ impl Config {
                 "\"none\" needs gateway.bind \"loopback\": anybody who reaches the port would be the owner".to_owned(),
             );
         }
-        if matches!(auth, Some(Auth::TrustedProxy(_))) && trusted_proxies.is_empty() {
-            look.refuse(
-                "gateway.trustedProxies",
-                "expected at least one address, because gateway.auth.mode is \"trusted-proxy\""
-                    .to_owned(),
-            );
+        if let Some(Auth::TrustedProxy(proxy)) = &auth {
+            if trusted_proxies.is_empty() {
+                look.refuse(
+                    "gateway.trustedProxies",
+                    "expected at least one address, because gateway.auth.mode is \"trusted-proxy\""
+                        .to_owned(),
+                );
+            }
+            let on_loopback = |net: &IpNet| net.addr().is_loopback();
+            if !proxy.allow_loopback && trusted_proxies.iter().any(on_loopback) {
+                look.warn(
+                    "gateway.trustedProxies",
+                    "a proxy on this machine names no users: any program on it could. Set \
+                     gateway.auth.trustedProxy.allowLoopback to true if all of them may"
+                        .to_owned(),
+                );
+            }
         }
         let auth = match auth {
             Some(auth) if look.refusals.is_empty() => auth,
@@ -373,6 +398,49 @@ fn parse(raw: &str) -> Result<Value, String> {
     }
     jsonc_parser::parse_to_serde_value::<Value>(raw, &jsonc_parser::ParseOptions::default())
         .map_err(|error| format!("is not JSON5: {error}"))
+}
+
+/// Paths of keys that an object holds more than once. Readers differ in which one they take.
+fn repeated_keys(raw: &str) -> Vec<String> {
+    let parsed = jsonc_parser::parse_to_ast(
+        raw,
+        &jsonc_parser::CollectOptions::default(),
+        &jsonc_parser::ParseOptions::default(),
+    );
+    let mut found = Vec::new();
+    if let Ok(parsed) = parsed
+        && let Some(value) = &parsed.value
+    {
+        collect_repeated(value, "", &mut found);
+    }
+    found
+}
+
+fn collect_repeated(value: &jsonc_parser::ast::Value<'_>, path: &str, found: &mut Vec<String>) {
+    use jsonc_parser::ast::Value as Node;
+    match value {
+        Node::Object(object) => {
+            let mut seen = std::collections::HashSet::new();
+            for property in &object.properties {
+                let key = property.name.as_str();
+                let place = if path.is_empty() {
+                    key.to_owned()
+                } else {
+                    format!("{path}.{key}")
+                };
+                collect_repeated(&property.value, &place, found);
+                if !seen.insert(key) {
+                    found.push(place);
+                }
+            }
+        }
+        Node::Array(array) => {
+            for (index, item) in array.elements.iter().enumerate() {
+                collect_repeated(item, &format!("{path}[{index}]"), found);
+            }
+        }
+        Node::StringLit(_) | Node::NumberLit(_) | Node::BooleanLit(_) | Node::NullKeyword(_) => {}
+    }
 }
 
 const TOP_LEVEL: &[&str] = &[
@@ -503,82 +571,6 @@ fn models(root: &Map<String, Value>) -> Vec<Value> {
     found
 }
 
-/// Keys under which every text is a secret, wherever they stand and however they are spelled.
-fn is_secret_key(key: &str) -> bool {
-    let key: String = key
-        .chars()
-        .filter(|c| !matches!(c, '-' | '_'))
-        .collect::<String>()
-        .to_ascii_lowercase();
-    // Sections that are named after what they hold, and hold more than that.
-    if matches!(key.as_str(), "secrets" | "secretproviders") {
-        return false;
-    }
-    key == "headers"
-        || key.ends_with("token")
-        || key.ends_with("tokens")
-        || [
-            "password",
-            "passphrase",
-            "secret",
-            "apikey",
-            "accesskey",
-            "privatekey",
-            "signingkey",
-            "encryptionkey",
-            "credential",
-            "authorization",
-            "cookie",
-        ]
-        .iter()
-        .any(|word| key.contains(word))
-}
-
-/// Whether a text is an address with a password in it.
-fn holds_password(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(_, rest)| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        authority
-            .rsplit_once('@')
-            .is_some_and(|(user, _)| user.contains(':'))
-    })
-}
-
-/// The same with every secret masked, for whoever shows a configuration.
-pub fn redact(value: &Value) -> Value {
-    redact_below(value, false)
-}
-
-fn redact_below(value: &Value, secret: bool) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .map(|(key, inner)| {
-                    (
-                        key.clone(),
-                        redact_below(inner, secret || is_secret_key(key)),
-                    )
-                })
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(|item| redact_below(item, secret))
-                .collect(),
-        ),
-        Value::String(text) if !text.is_empty() && (secret || holds_password(text)) => {
-            Value::from(REDACTED)
-        }
-        other => other.clone(),
-    }
-}
-
-/// Whether masking would change it.
-pub(crate) fn holds_secrets(value: &Value) -> bool {
-    redact(value) != *value
-}
-
 /// Whether a presented secret is the configured one. Blanks around either do not count.
 pub(crate) fn is_secret(configured: &SecretString, presented: &str) -> bool {
     proof::same(configured.expose_secret().trim(), presented.trim())
@@ -637,6 +629,104 @@ mod tests {
     }
 
     #[test]
+    fn unknown_keys_warn_in_every_section_of_the_gateway() {
+        let config = load(
+            "{gateway: {controlUi: {x: 1}, proxy: {x: 1}, tls: {x: 1}, http: {x: 1, endpoints: {x: 1,
+                responses: {x: 1}}}, remote: {x: 1}, reload: {x: 1}, nodes: {x: 1, browser: {x: 1}},
+                tailscale: {x: 1}, tools: {x: 1}, push: {x: 1}, auth: {rateLimit: {x: 1},
+                deviceless: {x: 1}, trustedProxy: {x: 1}}}}",
+        )
+        .unwrap();
+        let mut paths: Vec<&str> = config
+            .snapshot
+            .warnings
+            .iter()
+            .map(|warning| warning.path.strip_prefix("gateway.").unwrap())
+            .collect();
+        paths.sort_unstable();
+        let expected = [
+            "auth.deviceless.x",
+            "auth.rateLimit.x",
+            "auth.trustedProxy.x",
+            "controlUi.x",
+            "http.endpoints.responses.x",
+            "http.endpoints.x",
+            "http.x",
+            "nodes.browser.x",
+            "nodes.x",
+            "proxy.x",
+            "push.x",
+            "reload.x",
+            "remote.x",
+            "tailscale.x",
+            "tls.x",
+            "tools.x",
+        ];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn what_would_be_less_safe_than_it_says_refuses() {
+        for (text, expected) in [
+            ("tls: {enabled: true}", "gateway.tls.enabled: is not served"),
+            ("tls: 'nope'", "gateway.tls: expected an object"),
+            (
+                "tls: {enabled: 'yes'}",
+                "gateway.tls.enabled: expected true or false",
+            ),
+            ("http: 5", "gateway.http: expected an object"),
+            (
+                "controlUi: {allowInsecureAuth: 'yes'}",
+                "gateway.controlUi.allowInsecureAuth: expected true or false",
+            ),
+            (
+                "auth: {token: 'a', token: 'b'}",
+                "gateway.auth.token: expected once",
+            ),
+            (
+                "auth: {token: 'cgt_abc'}",
+                "gateway.auth.token: expected a secret that",
+            ),
+            (
+                "auth: {password: 'cgt_abc'}",
+                "gateway.auth.password: expected a secret that",
+            ),
+            (
+                "auth: {mode: 'token', trustedProxy: {allowUsers: 'ann'}}",
+                "gateway.auth.trustedProxy.allowUsers: expected a list",
+            ),
+            (
+                "auth: {mode: 'token', trustedProxy: {allowLoopback: 'yes'}}",
+                "gateway.auth.trustedProxy.allowLoopback: expected true or false",
+            ),
+        ] {
+            let found = issue(&format!("{{gateway: {{{text}}}}}"));
+            assert!(found.starts_with(expected), "{text}: {found}");
+        }
+        let found = issue("{gateway: {port: 1}, gateway: {port: 2}}");
+        assert!(found.starts_with("gateway: expected once"), "{found}");
+        let elsewhere = load("{hooks: {a: 1, a: 2}, gateway: {tls: {enabled: false}}}").unwrap();
+        assert_eq!(elsewhere.snapshot.warnings[0].path, "hooks.a");
+    }
+
+    #[test]
+    fn no_users_are_nobody_and_absent_ones_are_all() {
+        let users = |list: &str| {
+            let text = format!(
+                "{{gateway: {{trustedProxies: ['10.0.0.1'], auth: {{mode: 'trusted-proxy',
+                 trustedProxy: {{userHeader: 'x-user'{list}}}}}}}}}"
+            );
+            match load(&text).unwrap().auth {
+                Auth::TrustedProxy(proxy) => proxy.allow_users,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(users(""), None);
+        assert_eq!(users(", allowUsers: []"), Some(Vec::new()));
+        assert_eq!(users(", allowUsers: ['a']"), Some(vec!["a".to_owned()]));
+    }
+
+    #[test]
     fn wrong_types_in_security_sections_refuse_with_path_and_expectation() {
         assert_eq!(
             issue("{gateway: 5}"),
@@ -670,17 +760,5 @@ mod tests {
                 .starts_with("gateway.trustedProxies: expected")
         );
         assert!(issue("not json").contains("is not JSON5"));
-    }
-
-    #[test]
-    fn secrets_are_masked_wherever_they_stand() {
-        let value = serde_json::json!({
-            "gateway": {"auth": {"token": "canary", "password": "canary", "mode": "token"}},
-            "models": {"providers": {"x": {"apiKey": "canary", "models": [{"clientSecret": "canary"}]}}},
-            "hooks": {"token": ""},
-        });
-        let shown = redact(&value).to_string();
-        assert!(!shown.contains("canary"));
-        assert!(shown.contains("\"mode\":\"token\""));
     }
 }

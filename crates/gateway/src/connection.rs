@@ -253,8 +253,10 @@ impl Session {
             self.link.sent(self.events_unflushed);
             self.events_unflushed = 0;
         }
-        // Revoked while its outbox was full: the close did not fit, the fact still holds.
-        if !self.link.is_live() && self.closing.is_none() && self.outbox.is_empty() {
+        // Disarmed, or revoked while its outbox was full: the close did not come, the fact still
+        // holds. What is under way is answered first; one of these calls may be what ended it.
+        let settled = self.outbox.is_empty() && self.in_flight.is_empty();
+        if !self.link.is_live() && self.closing.is_none() && settled {
             self.end_of_authority();
         }
     }

@@ -1,8 +1,11 @@
 //! Credentials: checks what a connect presents, each kind on its own, under the lockout.
 //!
-//! What the checks mean is decided by `core::authz`; here it is only found out which hold.
+//! One failing never keeps another from being looked at. What the checks mean is decided by `core::authz`; here it is only found out which hold.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use clawgate_core::{
     Dialect, ScopeSet,
@@ -42,6 +45,10 @@ impl Guard {
     fn succeeded(&self, attempt: Attempt) {
         self.lock().succeeded(attempt);
     }
+
+    fn withdrawn(&self, attempt: Attempt) {
+        self.lock().withdrawn(attempt);
+    }
 }
 
 /// Everything that a check needs to know about the caller.
@@ -65,8 +72,6 @@ pub(crate) struct Checked {
     pub credentials: Credentials,
     /// The API token that held.
     pub api_token: Option<Held>,
-    /// How long to wait before telling of a failure, milliseconds.
-    pub delay_ms: u64,
     /// Whether the device token held; wire 4 names the method by it.
     pub by_device_token: bool,
 }
@@ -87,21 +92,15 @@ impl Checker<'_> {
         let mut checked = Checked {
             credentials: Credentials::NONE,
             api_token: None,
-            delay_ms: 0,
             by_device_token: false,
         };
         let auth = presented.auth;
         let token = filled(auth.token.as_deref());
         if let Some(secret) = token.filter(|token| ApiTokens::is_shaped(token)) {
-            checked.credentials.api_token = self.api_token(presented, secret, &mut checked);
-        } else {
-            checked.credentials.shared = self.shared(presented, &mut checked);
+            checked.credentials.api_token = self.api_token(presented, secret, &mut checked).await;
         }
-        let shared_held = checked.credentials.shared == Check::Valid;
-        if let Some(arrival) = presented.arrival
-            && !shared_held
-            && !matches!(checked.credentials.api_token, ScopedCheck::Valid(_))
-        {
+        checked.credentials.shared = self.shared(presented).await;
+        if let Some(arrival) = presented.arrival {
             self.device_token(presented, arrival, &mut checked).await;
         }
         // A setup code is a device's; without one there is nothing that it could set up.
@@ -109,7 +108,7 @@ impl Checker<'_> {
             checked.credentials.bootstrap = Check::Bad(CredentialFault::BootstrapInvalid);
         }
         if let Some(proof) = filled(auth.local_proof.as_deref()) {
-            checked.credentials.local_proof = self.local_proof(presented, proof, &mut checked);
+            checked.credentials.local_proof = self.local_proof(presented, proof).await;
         }
         if let Auth::TrustedProxy(proxy) = &self.config.auth {
             checked.credentials.identity = identity(presented, proxy);
@@ -117,21 +116,24 @@ impl Checker<'_> {
         checked
     }
 
-    fn attempt(
+    /// Reserves an attempt, and waits as long as it has to be waited before the secret is compared.
+    async fn attempt(
         &self,
         presented: &Presented<'_>,
         purpose: Purpose,
-        checked: &mut Checked,
     ) -> Result<Attempt, CredentialFault> {
         let attempt = self.guard.reserve(purpose, source(presented))?;
-        checked.delay_ms = checked.delay_ms.max(attempt.delay_ms);
+        if attempt.delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(attempt.delay_ms)).await;
+        }
         Ok(attempt)
     }
 
-    fn shared(&self, presented: &Presented<'_>, checked: &mut Checked) -> Check {
+    async fn shared(&self, presented: &Presented<'_>) -> Check {
         let auth = presented.auth;
+        // No shared secret looks like an API token; the configuration sees to that.
         let (token, password) = (
-            filled(auth.token.as_deref()),
+            filled(auth.token.as_deref()).filter(|token| !ApiTokens::is_shaped(token)),
             filled(auth.password.as_deref()),
         );
         // Wire 4 takes the other field where its own is empty; wire 3 calls that missing.
@@ -158,7 +160,7 @@ impl Checker<'_> {
         let Some(given) = given else {
             return Check::Absent;
         };
-        let attempt = match self.attempt(presented, Purpose::SharedSecret, checked) {
+        let attempt = match self.attempt(presented, Purpose::SharedSecret).await {
             Ok(attempt) => attempt,
             Err(limited) => return Check::Bad(limited),
         };
@@ -170,13 +172,13 @@ impl Checker<'_> {
         }
     }
 
-    fn api_token(
+    async fn api_token(
         &self,
         presented: &Presented<'_>,
         secret: &str,
         checked: &mut Checked,
     ) -> ScopedCheck {
-        let attempt = match self.attempt(presented, Purpose::ApiToken, checked) {
+        let attempt = match self.attempt(presented, Purpose::ApiToken).await {
             Ok(attempt) => attempt,
             Err(limited) => return ScopedCheck::Bad(limited),
         };
@@ -188,8 +190,9 @@ impl Checker<'_> {
         check
     }
 
-    /// Tries the device token: `deviceToken` if sent, else what stands in `token`. Only the former
-    /// is a claim of its own; the latter failing leaves the shared secret's fault in place.
+    /// Tries the device token: `deviceToken` if sent, else what stands in `token` and is nothing
+    /// else. Only the former is a claim of its own; the latter failing leaves the shared secret's
+    /// fault in place.
     async fn device_token(
         &self,
         presented: &Presented<'_>,
@@ -197,11 +200,14 @@ impl Checker<'_> {
         checked: &mut Checked,
     ) {
         let auth = presented.auth;
+        let vouched = checked.credentials.shared == Check::Valid || checked.api_token.is_some();
         let own = filled(auth.device_token.as_deref());
-        let Some(candidate) = own.or(filled(auth.token.as_deref())) else {
+        let other =
+            filled(auth.token.as_deref()).filter(|token| !ApiTokens::is_shaped(token) && !vouched);
+        let Some(candidate) = own.or(other) else {
             return;
         };
-        let attempt = match self.attempt(presented, Purpose::DeviceToken, checked) {
+        let attempt = match self.attempt(presented, Purpose::DeviceToken).await {
             Ok(attempt) => attempt,
             Err(limited) => {
                 checked.credentials.device_token = ScopedCheck::Bad(limited);
@@ -213,16 +219,20 @@ impl Checker<'_> {
             checked.credentials.device_token = ScopedCheck::Valid(scopes);
             checked.by_device_token = true;
         } else if own.is_some() {
+            if vouched {
+                // Who comes with a good secret and an old token beside it guesses nothing.
+                self.guard.withdrawn(attempt);
+            }
             checked.credentials.device_token =
                 ScopedCheck::Bad(CredentialFault::DeviceTokenMismatch);
         }
     }
 
-    fn local_proof(&self, presented: &Presented<'_>, proof: &str, checked: &mut Checked) -> Check {
+    async fn local_proof(&self, presented: &Presented<'_>, proof: &str) -> Check {
         if presented.peer != Peer::LoopbackDirect || presented.browser != Browser::No {
             return Check::Bad(CredentialFault::LocalProofNotLocal);
         }
-        let attempt = match self.attempt(presented, Purpose::LocalProof, checked) {
+        let attempt = match self.attempt(presented, Purpose::LocalProof).await {
             Ok(attempt) => attempt,
             Err(limited) => return Check::Bad(limited),
         };
@@ -241,22 +251,12 @@ fn filled(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// Who guesses: a page by its origin, a program here, an address elsewhere.
+/// Who guesses, by where from and whether as a page.
 fn source(presented: &Presented<'_>) -> Source {
-    if let Some(origin) = presented.request.header("origin") {
-        return Source::Origin(
-            origin
-                .trim()
-                .to_ascii_lowercase()
-                .chars()
-                .take(256)
-                .collect(),
-        );
-    }
-    if presented.peer == Peer::LoopbackDirect {
-        return Source::Loopback;
-    }
-    Source::Address(presented.request.client_address())
+    let request = presented.request;
+    let page = presented.browser != Browser::No || request.headers.contains_key("origin");
+    let address = request.way.client.unwrap_or_else(|| request.socket.ip());
+    Source::of(address, presented.peer == Peer::LoopbackDirect, page)
 }
 
 fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> ScopedCheck {
@@ -267,7 +267,9 @@ fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> Scop
         .header(&proxy.user_header)
         .map(str::trim)
         .filter(|user| named_once && !user.is_empty());
-    if presented.peer != Peer::TrustedProxy {
+    // Any program on this machine can send what a proxy on it sends.
+    let may_be_anybody = request.socket.ip().to_canonical().is_loopback() && !proxy.allow_loopback;
+    if presented.peer != Peer::TrustedProxy || may_be_anybody {
         return match user {
             Some(_) => ScopedCheck::Bad(CredentialFault::ProxyUntrusted),
             None => ScopedCheck::Absent,
@@ -286,7 +288,8 @@ fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> Scop
             ScopedCheck::Absent
         };
     };
-    if !proxy.allow_users.is_empty() && !proxy.allow_users.iter().any(|allowed| allowed == user) {
+    let allowed = |users: &Vec<String>| users.iter().any(|allowed| allowed == user);
+    if !proxy.allow_users.as_ref().is_none_or(allowed) {
         return ScopedCheck::Bad(CredentialFault::ProxyUserNotAllowed);
     }
     ScopedCheck::Valid(proxy.scopes_of(user))

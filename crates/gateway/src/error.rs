@@ -48,10 +48,39 @@ pub(crate) fn store(error: &StoreError) -> ErrorShape {
     internal("database", error)
 }
 
+/// The caller lost its authority while the call waited for its turn. Its socket is being closed.
+fn caller_ended() -> ErrorShape {
+    ErrorShape::invalid("the authority of this connection has ended")
+        .with_details(json!({"code": "AUTHORITY_ENDED"}))
+}
+
+/// What an unknown device or role is called. Wire 4 has one word for everything that is refused.
+pub(crate) fn unknown_token(dialect: Dialect, denied: &'static str) -> &'static str {
+    match dialect {
+        Dialect::V3 => "unknown deviceId/role",
+        Dialect::V4 => denied,
+    }
+}
+
+/// A device token is not replaced or revoked. In wire 4 every reason sounds alike, so that nobody
+/// learns which devices there are and what they hold.
+pub(crate) fn token_change(
+    principal: &Principal,
+    error: ChangeError,
+    denied: &'static str,
+) -> ErrorShape {
+    let unknown = unknown_token(principal.dialect, denied);
+    match (principal.dialect, error) {
+        (Dialect::V4, ChangeError::Refused(_)) => ErrorShape::invalid(unknown),
+        (_, error) => change(principal, error, unknown),
+    }
+}
+
 /// A change to a device is refused, in the dialect's words; `unknown` is what an unknown id says.
 pub(crate) fn change(principal: &Principal, error: ChangeError, unknown: &str) -> ErrorShape {
     let refused = match error {
         ChangeError::Store(error) => return store(&error),
+        ChangeError::CallerEnded => return caller_ended(),
         ChangeError::Refused(refused) => refused,
     };
     match refused {
@@ -81,6 +110,7 @@ pub(crate) fn token(principal: &Principal, error: TokenError) -> ErrorShape {
             .with_details(json!({"code": "API_TOKEN_EXISTS"})),
         TokenError::Unknown => ErrorShape::invalid("unknown API token")
             .with_details(json!({"code": "API_TOKEN_NOT_FOUND"})),
+        TokenError::CallerEnded => caller_ended(),
         TokenError::Store(error) => store(&error),
     }
 }

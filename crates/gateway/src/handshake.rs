@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clawgate_core::{
     DeviceId, Dialect, Role, Scope, ScopeSet,
     authz::{
-        self, Browser, Declared, Denied, Evidence, Grant, Outcome, PairingReason, PairingStep,
-        Peer, Policy, Proof, Record,
+        self, Browser, Declared, Evidence, Grant, Outcome, PairingReason, PairingStep, Peer,
+        Policy, Proof, Record,
     },
     origin::{self, OriginFault, OriginSeen},
     pairing::Claims,
@@ -229,13 +229,7 @@ impl Attempt<'_> {
         match outcome {
             Outcome::Granted(grant) => self.welcome(&evidence, grant, arrival, &checked).await,
             Outcome::NeedsPairing(reason) => Err(self.ask(&evidence, arrival, reason).await),
-            Outcome::Denied(denied) => {
-                if matches!(denied, Denied::Credential(_)) && checked.delay_ms > 0 {
-                    // A failure on this machine is answered slowly when there were many.
-                    tokio::time::sleep(std::time::Duration::from_millis(checked.delay_ms)).await;
-                }
-                Err(self.refuse(self.denied(&evidence, denied, &checked)))
-            }
+            Outcome::Denied(denied) => Err(self.refuse(self.denied(&evidence, denied, &checked))),
         }
     }
 
@@ -348,7 +342,7 @@ impl Attempt<'_> {
         let mut pending_request = None;
         let mut token = None;
         if let Some(arrival) = &arrival {
-            let done = self.settle(&grant, arrival).await;
+            let done = self.settle(&grant, &evidence.record, arrival).await;
             (token, pending_request) = done.map_err(|error| self.unavailable(&error))?;
         }
         let client = &self.params.client;
@@ -396,6 +390,7 @@ impl Attempt<'_> {
     async fn settle(
         &self,
         grant: &Grant,
+        judged: &Record,
         arrival: &Arrival,
     ) -> Result<(Option<IssuedToken>, Option<String>), StoreError> {
         let pairings = &self.gateway.pairings;
@@ -405,7 +400,7 @@ impl Attempt<'_> {
             PairingStep::Keep => {}
             PairingStep::Approve(reason) => {
                 pairings
-                    .approve_silently(arrival, grant.scopes(), reason)
+                    .approve_silently(arrival, judged, grant.scopes(), reason)
                     .await?;
             }
             PairingStep::Ask(_) => {

@@ -86,6 +86,13 @@ impl Link {
         self.live.load(Ordering::Acquire)
     }
 
+    /// The same for an act that hands authority on, asked inside the transaction that does it: acts
+    /// and revocations are put in one order there, so none slips in behind the revocation.
+    pub(crate) fn may_act(&self, now_ms: i64) -> bool {
+        let lasts = self.principal.expires_at_ms.is_none_or(|at| now_ms < at);
+        self.is_live() && lasts
+    }
+
     /// The connection took these bytes off its hands.
     pub(crate) fn sent(&self, bytes: usize) {
         self.buffered.fetch_sub(bytes, Ordering::AcqRel);
@@ -116,7 +123,8 @@ struct Sessions {
     links: HashMap<String, Member>,
     /// Wire 3 counts all broadcasts, seen or not.
     seq: u64,
-    /// Counts the times that authority was taken away.
+    /// Counts what may make a verdict stale: each time that authority was taken away, and each
+    /// verdict that was found to rest on a record that had changed.
     revocations: u64,
 }
 
@@ -225,6 +233,24 @@ impl Hub {
                 }
             };
             deliver(link, event, text);
+        }
+    }
+
+    /// Has every connect that is being judged judged again, because one was found to rest on what
+    /// does not hold any more.
+    pub(crate) fn judge_again(&self) {
+        self.lock().revocations += 1;
+    }
+
+    /// Takes their authority from the sessions that `concerned` names, and closes none yet. For the
+    /// transaction that revokes: what they began and did not commit before it is refused. A session
+    /// ends by itself once the calls that it has under way are answered, so that the one that
+    /// revokes its own authority still hears so.
+    pub(crate) fn disarm(&self, concerned: impl Fn(&Principal) -> bool) {
+        for member in self.lock().links.values() {
+            if concerned(&member.link.principal) {
+                member.link.live.store(false, Ordering::Release);
+            }
         }
     }
 

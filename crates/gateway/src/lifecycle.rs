@@ -237,6 +237,7 @@ fn open(
     config: Config,
     started: Instant,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler, Outbox), StartError> {
+    state.expect_database()?;
     // At a first start both wait for the disk; side by side they wait once.
     let (keys, store) = std::thread::scope(|scope| {
         let keys = scope.spawn(|| Keys::open(&state));
@@ -329,6 +330,9 @@ async fn beat(gateway: Arc<Gateway>) {
         tokio::select! {
             () = gateway.stopping.cancelled() => return,
             _ = ticks.tick() => {
+                if let Err(error) = gateway.pairings.expire().await {
+                    tracing::warn!(%error, "pairing requests did not expire in time");
+                }
                 let payload = json!({"ts": now_ms()}).to_string();
                 gateway.hub.publish(Event::Tick, &payload, None);
             }

@@ -1,8 +1,9 @@
 //! Owner of the device book: what is approved for whom, and who waits.
 //!
 //! The database is the truth. A change is decided by `core::pairing` inside the write
-//! transaction, on what the database holds at that moment; after the commit the book in memory
-//! follows, then the events go out, then the caller is answered. Connects read the book only.
+//! transaction, on what the database holds at that moment and for a caller whose authority still
+//! stands then. After the commit, and in the order of the commits, the book in memory follows and
+//! sessions end; then the events go out, then the caller is answered. Connects read the book only.
 
 use std::{
     collections::HashMap,
@@ -11,33 +12,36 @@ use std::{
 
 use clawgate_core::{
     DeviceId, PairingRequestId, Role, Scope, ScopeSet,
-    authz::{Grant, PairingReason, Record},
-    pairing::{
-        self, Asked, Asking, Claims, Device, PENDING_MAX, PENDING_TTL_MS, PairingError, Pending,
-    },
+    authz::{PairingReason, Record},
+    pairing::{self, Asked, Asking, Claims, Device, PENDING_TTL_MS, PairingError, Pending},
 };
 use clawgate_protocol::{
     device::{PairList, PairedRecord, PendingRecord, TokenRecord},
     event::Event,
     frame::to_json,
 };
-use clawgate_store::{Store, StoreError};
+use clawgate_store::{Store, StoreError, Tx};
 use serde_json::json;
 
 use crate::{
     clock::now_ms,
-    hub::{Hub, Principal},
+    hub::{Hub, Link, Principal},
     state::{Keys, random_text},
 };
 
 /// Close code of sessions whose authority ended, as wire 4 has it.
 pub(crate) const AUTHORITY_CHANGED: u16 = 4001;
 
+/// How often the last use of a token is written down at most, milliseconds.
+const NOTE_EVERY_MS: i64 = 60_000;
+
 /// Why a change is refused, or failed.
 #[derive(Debug)]
 pub(crate) enum ChangeError {
     /// Decided against.
     Refused(PairingError),
+    /// The caller's authority ended before its turn came.
+    CallerEnded,
     /// The database.
     Store(StoreError),
 }
@@ -84,6 +88,53 @@ struct Book {
     devices: HashMap<DeviceId, Arc<Device>>,
     /// Devices that wait, by role. Only whether they do: the request itself is in the database.
     waiting: HashMap<(DeviceId, Role), i64>,
+    /// When the use of a token was last written down; the database need not know every connect.
+    noted: HashMap<(DeviceId, Role), i64>,
+}
+
+/// What a committed change means for the book.
+#[derive(Debug)]
+enum BookChange {
+    Device(Device),
+    Removed(DeviceId),
+    Waits(Pending),
+    WaitsNoMore(DeviceId, Role),
+}
+
+impl Book {
+    fn follow(&mut self, change: BookChange) {
+        match change {
+            BookChange::Device(device) => {
+                self.devices
+                    .insert(device.device_id.clone(), Arc::new(device));
+            }
+            BookChange::Removed(id) => {
+                self.devices.remove(&id);
+                self.waiting.retain(|(device, _), _| *device != id);
+                self.noted.retain(|(device, _), _| *device != id);
+            }
+            BookChange::Waits(pending) => {
+                self.waiting
+                    .insert((pending.device_id, pending.role), pending.asked_at_ms);
+            }
+            BookChange::WaitsNoMore(id, role) => {
+                self.waiting.remove(&(id, role));
+            }
+        }
+    }
+}
+
+/// The changes of one transaction, gathered while it runs.
+type Changes = Vec<BookChange>;
+
+/// What became of an approval without a person.
+#[derive(Clone, Copy, Debug)]
+enum Silently {
+    Approved,
+    /// Another connect was first, or it needed none.
+    WasApproved,
+    /// The record is not the one that was judged.
+    OnOtherGrounds,
 }
 
 /// Handle of the device book.
@@ -109,6 +160,7 @@ impl Pairings {
                 .into_iter()
                 .map(|pending| ((pending.device_id, pending.role), pending.asked_at_ms))
                 .collect(),
+            noted: HashMap::new(),
         };
         Ok(Self {
             store: store.clone(),
@@ -123,26 +175,36 @@ impl Pairings {
         book.devices.get(id).cloned()
     }
 
-    fn remember(&self, device: &Device) {
-        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        book.devices
-            .insert(device.device_id.clone(), Arc::new(device.clone()));
-    }
-
-    fn set_waiting(&self, id: &DeviceId, role: Role, since_ms: Option<i64>) {
-        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        let key = (id.clone(), role);
-        match since_ms {
-            Some(at) => {
-                book.waiting.insert(key, at);
-                if book.waiting.len() > 2 * PENDING_MAX {
-                    book.waiting.retain(|_, asked| at - *asked < PENDING_TTL_MS);
-                }
-            }
-            None => {
-                book.waiting.remove(&key);
-            }
-        }
+    /// Runs a change. What it did to the book is done there after the commit and before the next
+    /// one, whoever wakes up first; `then` comes right after it.
+    async fn change<T: Send + 'static, E>(
+        &self,
+        doing: &'static str,
+        act: impl FnOnce(&Tx<'_>, &mut Changes) -> Result<T, E> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, E>
+    where
+        E: From<StoreError> + Send + 'static,
+    {
+        let book = Arc::clone(&self.book);
+        self.store
+            .write_then(
+                doing,
+                move |tx| {
+                    let mut changes = Changes::new();
+                    let outcome = act(tx, &mut changes)?;
+                    Ok((outcome, changes))
+                },
+                move |(outcome, changes)| {
+                    {
+                        let mut book = book.write().unwrap_or_else(PoisonError::into_inner);
+                        changes.into_iter().for_each(|change| book.follow(change));
+                    }
+                    then(&outcome);
+                    outcome
+                },
+            )
+            .await
     }
 
     /// What is known about an arriving device.
@@ -177,33 +239,60 @@ impl Pairings {
         let held = token.scopes.covered_by(approved);
         if is(&token.serial) {
             if token.old_serial.is_some() {
-                self.end_old_token(&device, arrival.role).await;
+                self.end_old_token(&device, arrival.role, &token.serial)
+                    .await;
             }
-            return Some(held);
+        } else {
+            let old_lives = token.old_until_ms.is_some_and(|until| now_ms() < until);
+            let old = token.old_serial.as_deref().filter(|_| old_lives)?;
+            if !is(old) {
+                return None;
+            }
         }
-        let old_lives = token.old_until_ms.is_some_and(|until| now_ms() < until);
-        match &token.old_serial {
-            Some(old) if old_lives && is(old) => Some(held),
-            _ => None,
+        self.note_use(&device.device_id, arrival.role);
+        Some(held)
+    }
+
+    async fn end_old_token(&self, device: &Device, role: Role, serial: &str) {
+        let (id, serial) = (device.device_id.clone(), serial.to_owned());
+        let ended = self
+            .change(
+                "ending an old device token",
+                move |tx, changes| {
+                    tx.end_old_device_token(&id, role, &serial)?;
+                    changes.extend(tx.read().device(&id)?.map(BookChange::Device));
+                    Ok::<_, StoreError>(())
+                },
+                |()| {},
+            )
+            .await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "an old device token lives on until its time is over");
         }
     }
 
-    async fn end_old_token(&self, device: &Device, role: Role) {
-        let id = device.device_id.clone();
-        let ended = self
-            .store
-            .write("ending an old device token", move |tx| {
-                tx.end_old_device_token(&id, role)?;
-                tx.read().device(&id)
-            })
-            .await;
-        match ended {
-            Ok(Some(device)) => self.remember(&device),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(%error, "an old device token lives on until its time is over");
+    /// Writes down a use, off the caller's path: losing one to a crash loses a minute's precision.
+    fn note_use(&self, id: &DeviceId, role: Role) {
+        let now = now_ms();
+        {
+            let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+            let noted = book.noted.entry((id.clone(), role)).or_default();
+            if now - *noted < NOTE_EVERY_MS {
+                return;
             }
+            *noted = now;
         }
+        let (store, id) = (self.store.clone(), id.clone());
+        tokio::spawn(async move {
+            let noted = store
+                .write("noting the use of a device token", move |tx| {
+                    tx.note_device_token_use(&id, role, now)
+                })
+                .await;
+            if let Err(error) = noted {
+                tracing::warn!(%error, "the use of a device token was not noted");
+            }
+        });
     }
 
     /// The living token of a device for a role, issued if the role has none.
@@ -223,24 +312,25 @@ impl Pairings {
         let (id, role, serial) = (arrival.device_id.clone(), arrival.role, random_text(24));
         let now = now_ms();
         let device = self
-            .store
-            .write("issuing a device token", move |tx| {
-                let Some(mut device) = tx.read().device(&id)? else {
-                    return Ok(None);
-                };
-                if device.token(role).is_none()
-                    && let Some(scopes) = device.approved_for(role).cloned()
-                {
-                    pairing::issue_token(&mut device, role, scopes, serial, now);
-                    tx.keep_device(&device)?;
-                }
-                Ok::<_, StoreError>(Some(device))
-            })
+            .change(
+                "issuing a device token",
+                move |tx, changes| {
+                    let Some(mut device) = tx.read().device(&id)? else {
+                        return Ok(None);
+                    };
+                    if device.token(role).is_none()
+                        && let Some(scopes) = device.approved_for(role).cloned()
+                    {
+                        pairing::issue_token(&mut device, role, scopes, serial, now);
+                        tx.keep_device(&device)?;
+                        changes.push(BookChange::Device(device.clone()));
+                    }
+                    Ok::<_, StoreError>(Some(device))
+                },
+                |_| {},
+            )
             .await?;
-        Ok(device.and_then(|device| {
-            self.remember(&device);
-            self.issued(&device, role)
-        }))
+        Ok(device.and_then(|device| self.issued(&device, role)))
     }
 
     fn issued(&self, device: &Device, role: Role) -> Option<IssuedToken> {
@@ -257,16 +347,19 @@ impl Pairings {
         })
     }
 
-    /// Approves an arriving device without asking, once `core::authz::grant` said so. Two connects
-    /// of the same device at once approve it once.
+    /// Approves an arriving device without asking, once `core::authz::grant` said so about the
+    /// record `judged`. Where the record is another one by now, such as a revoked one, nothing is
+    /// approved and every connect that is under way is judged again. Two connects of the same device
+    /// at once approve it once.
     pub(crate) async fn approve_silently(
         &self,
         arrival: &Arrival,
+        judged: &Record,
         scopes: &ScopeSet,
         reason: PairingReason,
     ) -> Result<(), StoreError> {
         let now = now_ms();
-        let pending = Pending {
+        let asked = Pending {
             request_id: PairingRequestId::new(uuid::Uuid::new_v4().to_string()),
             device_id: arrival.device_id.clone(),
             public_key: arrival.public_key.clone(),
@@ -276,47 +369,65 @@ impl Pairings {
             is_repair: false,
             asked_at_ms: now,
         };
-        let (arrival_in, asked, serial) = (arrival.clone(), pending.clone(), random_text(24));
-        let (device, changed) = self
-            .store
-            .write("pairing a device without asking", move |tx| {
-                let known = tx.read().device(&asked.device_id)?;
-                if let Some(device) = &known
-                    && let Record::Paired {
+        let request_id = asked.request_id.clone();
+        // Whether it waits for a person is no matter here, and changes by the mere passing of time.
+        let judged = match judged {
+            Record::Pending => Record::Unknown,
+            other => other.clone(),
+        };
+        let (arriving, serial) = (arrival.clone(), random_text(24));
+        let done = self
+            .change(
+                "pairing a device without asking",
+                move |tx, changes| {
+                    let known = tx.read().device(&asked.device_id)?;
+                    let record = record_of(known.as_ref(), &arriving, false);
+                    if let Record::Paired {
                         for_role: true,
                         scopes,
                         pinned: true,
-                    } = record_of(Some(device), &arrival_in, false)
-                    && scopes.covers_all(&asked.scopes)
-                {
-                    return Ok((device.clone(), false));
-                }
-                let device = pairing::approve(known.as_ref(), &asked, serial, true, now);
-                tx.keep_device(&device)?;
-                if let Some(waiting) = tx.read().pairing_request_of(&asked.device_id, asked.role)? {
-                    tx.drop_pairing_request(&waiting.request_id)?;
-                }
-                let detail = json!({
-                    "device": asked.device_id, "role": asked.role, "scopes": asked.scopes,
-                    "reason": reason.as_str(),
-                });
-                tx.audit(
-                    "device.pair.silent",
-                    "shared secret on this machine",
-                    &detail.to_string(),
-                    now,
-                )?;
-                Ok::<_, StoreError>((device, true))
-            })
+                    } = &record
+                        && scopes.covers_all(&asked.scopes)
+                    {
+                        return Ok(Silently::WasApproved);
+                    }
+                    if record != judged {
+                        return Ok(Silently::OnOtherGrounds);
+                    }
+                    let device = pairing::approve(known.as_ref(), &asked, serial, true, now);
+                    tx.keep_device(&device)?;
+                    if let Some(waiting) =
+                        tx.read().pairing_request_of(&asked.device_id, asked.role)?
+                    {
+                        tx.drop_pairing_request(&waiting.request_id)?;
+                    }
+                    let detail = json!({
+                        "device": asked.device_id, "role": asked.role, "scopes": asked.scopes,
+                        "reason": reason.as_str(),
+                    });
+                    tx.audit(
+                        "device.pair.silent",
+                        "shared secret on this machine",
+                        &detail.to_string(),
+                        now,
+                    )?;
+                    changes.push(BookChange::Device(device));
+                    changes.push(BookChange::WaitsNoMore(asked.device_id, asked.role));
+                    Ok::<_, StoreError>(Silently::Approved)
+                },
+                |_| {},
+            )
             .await?;
-        self.remember(&device);
-        self.set_waiting(&arrival.device_id, arrival.role, None);
-        if changed {
-            tracing::info!(
-                device = %arrival.device_id, role = %arrival.role, scopes = %scopes.joined(),
-                reason = reason.as_str(), "device paired without asking"
-            );
-            self.publish_resolved(&pending.request_id, &pending.device_id, "approved", now);
+        match done {
+            Silently::WasApproved => {}
+            Silently::OnOtherGrounds => self.hub.judge_again(),
+            Silently::Approved => {
+                tracing::info!(
+                    device = %arrival.device_id, role = %arrival.role, scopes = %scopes.joined(),
+                    reason = reason.as_str(), "device paired without asking"
+                );
+                self.publish_resolved(&request_id, &arrival.device_id, "approved", now);
+            }
         }
         Ok(())
     }
@@ -329,32 +440,47 @@ impl Pairings {
     ) -> Result<PairingRequestId, StoreError> {
         let now = now_ms();
         let new_id = PairingRequestId::new(uuid::Uuid::new_v4().to_string());
-        let (arrival_in, scopes) = (arrival.clone(), scopes.clone());
-        let asking = self
-            .store
-            .write("filing a pairing request", move |tx| {
-                let is_repair = tx.read().device(&arrival_in.device_id)?.is_some();
-                let asked = Asked {
-                    device_id: &arrival_in.device_id,
-                    public_key: &arrival_in.public_key,
-                    role: arrival_in.role,
-                    scopes: &scopes,
-                    claims: &arrival_in.claims,
-                    is_repair,
-                };
-                let existing = tx
-                    .read()
-                    .pairing_request_of(&arrival_in.device_id, arrival_in.role)?;
-                let asking = pairing::ask(existing.as_ref(), &asked, new_id, now);
-                let (Asking::New(pending)
-                | Asking::Again(pending)
-                | Asking::Replaces { new: pending, .. }) = &asking;
-                tx.expire_pairing_requests(now - PENDING_TTL_MS)?;
-                tx.keep_pairing_request(pending, PENDING_MAX)?;
-                Ok::<_, StoreError>(asking)
-            })
+        let (arriving, scopes) = (arrival.clone(), scopes.clone());
+        let (asking, gone) = self
+            .change(
+                "filing a pairing request",
+                move |tx, changes| {
+                    let mut gone = expire(tx, now, changes)?;
+                    let is_repair = tx.read().device(&arriving.device_id)?.is_some();
+                    let asked = Asked {
+                        device_id: &arriving.device_id,
+                        public_key: &arriving.public_key,
+                        role: arriving.role,
+                        scopes: &scopes,
+                        claims: &arriving.claims,
+                        is_repair,
+                    };
+                    let existing = tx
+                        .read()
+                        .pairing_request_of(&arriving.device_id, arriving.role)?;
+                    let asking = pairing::ask(existing.as_ref(), &asked, new_id, now);
+                    let (Asking::New(pending)
+                    | Asking::Again(pending)
+                    | Asking::Replaces { new: pending, .. }) = &asking;
+                    if existing.is_none() {
+                        let waiting = tx.read().pairing_requests()?;
+                        if let Some(evicted) = pairing::makes_room(&waiting, pending) {
+                            tx.drop_pairing_request(&evicted.request_id)?;
+                            changes.push(BookChange::WaitsNoMore(
+                                evicted.device_id.clone(),
+                                evicted.role,
+                            ));
+                            gone.push(evicted.clone());
+                        }
+                    }
+                    tx.keep_pairing_request(pending)?;
+                    changes.push(BookChange::Waits(pending.clone()));
+                    Ok::<_, StoreError>((asking, gone))
+                },
+                |_| {},
+            )
             .await?;
-        self.set_waiting(&arrival.device_id, arrival.role, Some(now));
+        self.publish_gone(&gone, now);
         let pending = match asking {
             Asking::Again(pending) => return Ok(pending.request_id),
             Asking::New(pending) => pending,
@@ -373,6 +499,35 @@ impl Pairings {
             None,
         );
         Ok(pending.request_id)
+    }
+
+    /// Drops the requests whose time is over, and says so.
+    pub(crate) async fn expire(&self) -> Result<(), StoreError> {
+        let now = now_ms();
+        let some_are_over = {
+            let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+            book.waiting
+                .values()
+                .any(|asked| now - *asked >= PENDING_TTL_MS)
+        };
+        if some_are_over {
+            let gone = self
+                .change(
+                    "expiring pairing requests",
+                    move |tx, changes| expire(tx, now, changes),
+                    |_| {},
+                )
+                .await?;
+            self.publish_gone(&gone, now);
+        }
+        Ok(())
+    }
+
+    /// Nobody said yes to these. The wire has no other word for that than `rejected`.
+    fn publish_gone(&self, gone: &[Pending], now: i64) {
+        for pending in gone {
+            self.publish_resolved(&pending.request_id, &pending.device_id, "rejected", now);
+        }
     }
 
     fn publish_resolved(&self, id: &PairingRequestId, device: &DeviceId, decision: &str, now: i64) {
@@ -406,38 +561,39 @@ impl Pairings {
     /// Approves a request on behalf of a caller.
     pub(crate) async fn approve(
         &self,
-        caller: &Principal,
+        caller: &Arc<Link>,
         id: &PairingRequestId,
     ) -> Result<PairedRecord, ChangeError> {
         let now = now_ms();
-        let (grant, actor, own) = by(caller);
-        let (wanted, serial) = (id.clone(), random_text(24));
-        let (device, role) = self
-            .store
-            .write("approving a device", move |tx| {
-                let pending = tx
-                    .read()
-                    .pairing_request(&wanted)?
-                    .filter(|pending| !pending.is_expired(now))
-                    .ok_or(PairingError::UnknownRequest)?;
-                if !pairing::may_manage(&grant, own.as_ref(), &pending.device_id) {
-                    return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
-                }
-                pairing::may_approve(&grant, &pending)?;
-                let known = tx.read().device(&pending.device_id)?;
-                let device = pairing::approve(known.as_ref(), &pending, serial, false, now);
-                tx.keep_device(&device)?;
-                tx.drop_pairing_request(&wanted)?;
-                let detail = json!({
-                    "request": wanted, "device": pending.device_id, "role": pending.role,
-                    "scopes": pending.scopes,
-                });
-                tx.audit("device.pair.approve", &actor, &detail.to_string(), now)?;
-                Ok::<_, ChangeError>((device, pending.role))
-            })
+        let (by, wanted, serial) = (Arc::clone(caller), id.clone(), random_text(24));
+        let device = self
+            .change(
+                "approving a device",
+                move |tx, changes| {
+                    let caller = standing(&by, now)?;
+                    let pending = waiting_for(tx, caller, &wanted, now)?;
+                    let known = tx.read().device(&pending.device_id)?;
+                    let device = pairing::approve(known.as_ref(), &pending, serial, false, now);
+                    pairing::may_approve(&caller.grant, &pending, known.as_ref(), &device)?;
+                    tx.keep_device(&device)?;
+                    tx.drop_pairing_request(&wanted)?;
+                    let detail = json!({
+                        "request": wanted, "device": pending.device_id, "role": pending.role,
+                        "scopes": pending.scopes,
+                    });
+                    tx.audit(
+                        "device.pair.approve",
+                        &caller.actor(),
+                        &detail.to_string(),
+                        now,
+                    )?;
+                    changes.push(BookChange::Device(device.clone()));
+                    changes.push(BookChange::WaitsNoMore(pending.device_id, pending.role));
+                    Ok::<_, ChangeError>(device)
+                },
+                |_| {},
+            )
             .await?;
-        self.remember(&device);
-        self.set_waiting(&device.device_id, role, None);
         self.publish_resolved(id, &device.device_id, "approved", now);
         Ok(paired_record(
             &device,
@@ -448,30 +604,32 @@ impl Pairings {
     /// Rejects a request.
     pub(crate) async fn reject(
         &self,
-        caller: &Principal,
+        caller: &Arc<Link>,
         id: &PairingRequestId,
     ) -> Result<DeviceId, ChangeError> {
         let now = now_ms();
-        let (grant, actor, own) = by(caller);
-        let wanted = id.clone();
-        let (device_id, role) = self
-            .store
-            .write("rejecting a device", move |tx| {
-                let pending = tx
-                    .read()
-                    .pairing_request(&wanted)?
-                    .filter(|pending| !pending.is_expired(now))
-                    .ok_or(PairingError::UnknownRequest)?;
-                if !pairing::may_manage(&grant, own.as_ref(), &pending.device_id) {
-                    return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
-                }
-                tx.drop_pairing_request(&wanted)?;
-                let detail = json!({"request": wanted, "device": pending.device_id});
-                tx.audit("device.pair.reject", &actor, &detail.to_string(), now)?;
-                Ok::<_, ChangeError>((pending.device_id, pending.role))
-            })
+        let (by, wanted) = (Arc::clone(caller), id.clone());
+        let device_id = self
+            .change(
+                "rejecting a device",
+                move |tx, changes| {
+                    let caller = standing(&by, now)?;
+                    let pending = waiting_for(tx, caller, &wanted, now)?;
+                    tx.drop_pairing_request(&wanted)?;
+                    let detail = json!({"request": wanted, "device": pending.device_id});
+                    tx.audit(
+                        "device.pair.reject",
+                        &caller.actor(),
+                        &detail.to_string(),
+                        now,
+                    )?;
+                    let device_id = pending.device_id.clone();
+                    changes.push(BookChange::WaitsNoMore(pending.device_id, pending.role));
+                    Ok::<_, ChangeError>(device_id)
+                },
+                |_| {},
+            )
             .await?;
-        self.set_waiting(&device_id, role, None);
         self.publish_resolved(id, &device_id, "rejected", now);
         Ok(device_id)
     }
@@ -479,135 +637,250 @@ impl Pairings {
     /// Removes a device. Its sessions are over when this returns.
     pub(crate) async fn remove(
         &self,
-        caller: &Principal,
+        caller: &Arc<Link>,
         id: &DeviceId,
     ) -> Result<(), ChangeError> {
         let now = now_ms();
-        let (grant, actor, own) = by(caller);
-        let wanted = id.clone();
-        self.store
-            .write("removing a device", move |tx| {
-                if tx.read().device(&wanted)?.is_none() {
-                    return Err(ChangeError::Refused(PairingError::UnknownDevice));
-                }
-                if !pairing::may_manage(&grant, own.as_ref(), &wanted) {
-                    return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
-                }
+        let (by, wanted, hub) = (Arc::clone(caller), id.clone(), self.hub.clone());
+        let ended = Ended::new(caller, id, None);
+        let ending = ended.clone();
+        self.change(
+            "removing a device",
+            move |tx, changes| {
+                let caller = standing(&by, now)?;
+                may_end(tx, caller, &wanted, None)?;
                 tx.remove_device(&wanted)?;
+                let detail = json!({"device": wanted});
                 tx.audit(
                     "device.pair.remove",
-                    &actor,
-                    &json!({"device": wanted}).to_string(),
+                    &caller.actor(),
+                    &detail.to_string(),
                     now,
                 )?;
-                Ok(())
-            })
-            .await?;
-        {
-            let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-            book.devices.remove(id);
-            book.waiting.retain(|(device, _), _| device != id);
-        }
-        self.end_sessions(caller, id, None, "device removed");
-        Ok(())
+                changes.push(BookChange::Removed(wanted));
+                hub.disarm(|principal| ending.concerns(principal));
+                Ok::<_, ChangeError>(())
+            },
+            self.ends(ended, "device removed"),
+        )
+        .await
     }
 
-    /// Replaces a device's token. Immediate, except where the device does it itself.
+    /// Replaces a device's token. Immediate, except where the device does it itself; then sessions
+    /// end that hold more than the new token carries, where it carries less than the old one.
     pub(crate) async fn rotate(
         &self,
-        caller: &Principal,
+        caller: &Arc<Link>,
         id: &DeviceId,
         role: Role,
         scopes: Option<ScopeSet>,
-    ) -> Result<IssuedToken, ChangeError> {
+    ) -> Result<Rotated, ChangeError> {
         let now = now_ms();
-        let (grant, actor, own) = by(caller);
-        let by_itself = own.as_ref() == Some(id) && grant.role() == role;
-        let (wanted, serial) = (id.clone(), random_text(24));
-        let device = self
-            .store
-            .write("rotating a device token", move |tx| {
-                let device = tx
-                    .read()
-                    .device(&wanted)?
-                    .ok_or(PairingError::UnknownDevice)?;
-                if !pairing::may_manage(&grant, own.as_ref(), &wanted) {
-                    return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
-                }
-                let device = pairing::rotate(
-                    &device,
-                    role,
-                    scopes.as_ref(),
-                    &grant,
-                    by_itself,
-                    serial,
-                    now,
-                )?;
-                tx.keep_device(&device)?;
-                let detail = json!({"device": wanted, "role": role, "byItself": by_itself});
-                tx.audit("device.token.rotate", &actor, &detail.to_string(), now)?;
-                Ok::<_, ChangeError>(device)
-            })
+        let by_itself = is_own(&caller.principal, id, role);
+        let (by, wanted, serial) = (Arc::clone(caller), id.clone(), random_text(24));
+        let (hub, closing) = (self.hub.clone(), self.hub.clone());
+        let ended = Ended::new(caller, id, Some(role));
+        let (device, ended) = self
+            .change(
+                "rotating a device token",
+                move |tx, changes| {
+                    let caller = standing(&by, now)?;
+                    let before = may_end(tx, caller, &wanted, Some(role))?;
+                    let device = pairing::rotate(
+                        &before,
+                        role,
+                        scopes.as_ref(),
+                        &caller.grant,
+                        by_itself,
+                        serial,
+                        now,
+                    )?;
+                    tx.keep_device(&device)?;
+                    let detail = json!({"device": wanted, "role": role, "byItself": by_itself});
+                    tx.audit(
+                        "device.token.rotate",
+                        &caller.actor(),
+                        &detail.to_string(),
+                        now,
+                    )?;
+                    let ended = if by_itself {
+                        let carried = |device: &Device| {
+                            let token = device.token(role);
+                            token.map(|token| token.scopes.clone()).unwrap_or_default()
+                        };
+                        let carries = carried(&device);
+                        let narrows = !carries.covers_all(&carried(&before));
+                        narrows.then(|| ended.beyond(carries))
+                    } else {
+                        Some(ended)
+                    };
+                    if let Some(ended) = &ended {
+                        hub.disarm(|principal| ended.concerns(principal));
+                    }
+                    changes.push(BookChange::Device(device.clone()));
+                    Ok::<_, ChangeError>((device, ended))
+                },
+                move |(_, ended)| {
+                    if let Some(ended) = ended {
+                        ended.end(&closing, "gateway auth changed");
+                    }
+                },
+            )
             .await?;
-        self.remember(&device);
-        if !by_itself {
-            self.end_sessions(caller, id, Some(role), "gateway auth changed");
-        }
-        self.issued(&device, role)
-            .ok_or(ChangeError::Refused(PairingError::UnknownDevice))
+        let token = self
+            .issued(&device, role)
+            .ok_or(ChangeError::Refused(PairingError::UnknownDevice))?;
+        Ok(Rotated {
+            token,
+            ends_caller: ended.is_some_and(|ended| ended.concerns(&caller.principal)),
+        })
     }
 
     /// Revokes a device's token. Its sessions are over when this returns.
     pub(crate) async fn revoke(
         &self,
-        caller: &Principal,
+        caller: &Arc<Link>,
         id: &DeviceId,
         role: Role,
     ) -> Result<i64, ChangeError> {
         let now = now_ms();
-        let (grant, actor, own) = by(caller);
-        let wanted = id.clone();
-        let device = self
-            .store
-            .write("revoking a device token", move |tx| {
-                let device = tx
-                    .read()
-                    .device(&wanted)?
-                    .ok_or(PairingError::UnknownDevice)?;
-                if !pairing::may_manage(&grant, own.as_ref(), &wanted) {
-                    return Err(ChangeError::Refused(PairingError::NotCovered(Scope::ADMIN)));
-                }
+        let (by, wanted, hub) = (Arc::clone(caller), id.clone(), self.hub.clone());
+        let ended = Ended::new(caller, id, Some(role));
+        let ending = ended.clone();
+        self.change(
+            "revoking a device token",
+            move |tx, changes| {
+                let caller = standing(&by, now)?;
+                let device = may_end(tx, caller, &wanted, Some(role))?;
                 let device = pairing::revoke(&device, role, now)?;
                 tx.keep_device(&device)?;
                 let detail = json!({"device": wanted, "role": role});
-                tx.audit("device.token.revoke", &actor, &detail.to_string(), now)?;
-                Ok::<_, ChangeError>(device)
-            })
-            .await?;
-        self.remember(&device);
-        self.end_sessions(caller, id, Some(role), "gateway auth changed");
+                tx.audit(
+                    "device.token.revoke",
+                    &caller.actor(),
+                    &detail.to_string(),
+                    now,
+                )?;
+                changes.push(BookChange::Device(device));
+                hub.disarm(|principal| ending.concerns(principal));
+                Ok::<_, ChangeError>(())
+            },
+            self.ends(ended, "gateway auth changed"),
+        )
+        .await?;
         Ok(now)
     }
 
-    /// Ends the sessions of a device. The caller's own goes on until it has its answer; its
-    /// connection sees to that.
-    fn end_sessions(&self, caller: &Principal, id: &DeviceId, role: Option<Role>, why: &str) {
-        let ended = self
-            .hub
-            .revoke(AUTHORITY_CHANGED, why, Some(&caller.conn_id), |principal| {
-                principal.device_id.as_ref() == Some(id)
-                    && role.is_none_or(|role| principal.grant.role() == role)
-            });
-        tracing::info!(device = %id, sessions = ended, why, "sessions ended");
+    /// Ends sessions once the commit stands: all that were there, and, by what [`Hub::join`] looks
+    /// at, all that were judged by the book as it was before.
+    fn ends(&self, ended: Ended, why: &'static str) -> impl FnOnce(&()) + Send + 'static {
+        let hub = self.hub.clone();
+        move |()| ended.end(&hub, why)
     }
 }
 
-fn by(caller: &Principal) -> (Grant, String, Option<DeviceId>) {
-    (
-        caller.grant.clone(),
-        caller.actor(),
-        caller.device_id.clone(),
-    )
+/// A rotated token.
+#[derive(Debug)]
+pub(crate) struct Rotated {
+    pub token: IssuedToken,
+    /// Whether the caller's own session held more than the new token carries, and is over once it
+    /// has its answer.
+    pub ends_caller: bool,
+}
+
+/// Which sessions a change ends: those of a device, in one role or all, that hold more than is left.
+#[derive(Clone, Debug)]
+struct Ended {
+    caller: String,
+    device: DeviceId,
+    role: Option<Role>,
+    left: Option<ScopeSet>,
+}
+
+impl Ended {
+    fn new(caller: &Link, device: &DeviceId, role: Option<Role>) -> Self {
+        Self {
+            caller: caller.principal.conn_id.clone(),
+            device: device.clone(),
+            role,
+            left: None,
+        }
+    }
+
+    fn beyond(mut self, left: ScopeSet) -> Self {
+        self.left = Some(left);
+        self
+    }
+
+    fn concerns(&self, principal: &Principal) -> bool {
+        principal.device_id.as_ref() == Some(&self.device)
+            && self.role.is_none_or(|role| principal.grant.role() == role)
+            && self
+                .left
+                .as_ref()
+                .is_none_or(|left| !left.covers_all(principal.grant.scopes()))
+    }
+
+    /// The caller's own goes on until it has its answer; its connection sees to that.
+    fn end(&self, hub: &Hub, why: &str) {
+        let ended = hub.revoke(AUTHORITY_CHANGED, why, Some(&self.caller), |principal| {
+            self.concerns(principal)
+        });
+        tracing::info!(device = %self.device, sessions = ended, why, "sessions ended");
+    }
+}
+
+/// Whether a session is the device itself, in that role.
+pub(crate) fn is_own(principal: &Principal, id: &DeviceId, role: Role) -> bool {
+    principal.device_id.as_ref() == Some(id) && principal.grant.role() == role
+}
+
+/// The caller, as long as its authority stands.
+fn standing(caller: &Link, now: i64) -> Result<&Principal, ChangeError> {
+    if caller.may_act(now) {
+        Ok(&caller.principal)
+    } else {
+        Err(ChangeError::CallerEnded)
+    }
+}
+
+/// The request that a caller may decide.
+fn waiting_for(
+    tx: &Tx<'_>,
+    caller: &Principal,
+    id: &PairingRequestId,
+    now: i64,
+) -> Result<Pending, ChangeError> {
+    let pending = tx
+        .read()
+        .pairing_request(id)?
+        .filter(|pending| !pending.is_expired(now))
+        .ok_or(PairingError::UnknownRequest)?;
+    if pairing::may_manage(&caller.grant, caller.device_id.as_ref(), &pending.device_id) {
+        Ok(pending)
+    } else {
+        Err(PairingError::NotCovered(Scope::ADMIN).into())
+    }
+}
+
+/// The device whose token, or whose whole record, a caller may end.
+fn may_end(
+    tx: &Tx<'_>,
+    caller: &Principal,
+    id: &DeviceId,
+    role: Option<Role>,
+) -> Result<Device, ChangeError> {
+    let device = tx.read().device(id)?.ok_or(PairingError::UnknownDevice)?;
+    pairing::may_end(&caller.grant, caller.device_id.as_ref(), &device, role)?;
+    Ok(device)
+}
+
+/// Drops the requests whose time is over.
+fn expire(tx: &Tx<'_>, now: i64, changes: &mut Changes) -> Result<Vec<Pending>, StoreError> {
+    let gone = tx.expire_pairing_requests(now - PENDING_TTL_MS)?;
+    let no_more = |one: &Pending| BookChange::WaitsNoMore(one.device_id.clone(), one.role);
+    changes.extend(gone.iter().map(no_more));
+    Ok(gone)
 }
 
 /// What a device's record means for an arrival. A record under another key is another device's.
@@ -693,3 +966,6 @@ fn paired_record(device: &Device, connected: bool) -> PairedRecord {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

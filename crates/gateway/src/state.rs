@@ -1,13 +1,15 @@
 //! The state directory: who holds it, and the keys that lie in it.
 //!
-//! One gateway per directory: an operating-system lock on `clawgate.lock` says so, and the file
-//! says who holds it. Keys are made at first start, 0600, written beside their place and moved.
+//! One gateway per directory: an operating-system lock on the directory itself says so, which no
+//! removed file takes away, and `clawgate.lock` says who holds it. Keys are made at first start,
+//! 0600, written beside their place and moved.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -19,7 +21,10 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// The directory, opened: the lock is on it.
     _lock: File,
+    /// Who holds it, for the one who comes second.
+    holder: File,
 }
 
 /// Why the state directory cannot be used.
@@ -32,6 +37,17 @@ pub enum StateError {
         path: PathBuf,
         /// Process id and address of the holder, as far as it said.
         holder: String,
+    },
+    /// Keys are there, and what was known about the devices is not.
+    #[error(
+        "{database} is gone, and {identity} beside it is not: restore the database, or move both \
+         identity and what is left of it away to begin anew (devices and tokens are then unknown)"
+    )]
+    DatabaseGone {
+        /// Where the database was.
+        database: PathBuf,
+        /// Where the keys are.
+        identity: PathBuf,
     },
     /// A file or directory refuses.
     #[error("{doing} {path}: {source}")]
@@ -59,6 +75,44 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> State
     }
 }
 
+/// How long a lock may outlive the process that held it: a child between its making and its first
+/// instruction still has every file of its parent open.
+const OUTLIVES_MAX: Duration = Duration::from_secs(1);
+
+/// Takes the lock, or finds that a living process has it.
+fn take(lock: &File, holder: &mut File) -> Result<(), fs::TryLockError> {
+    let began = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if began.elapsed() < OUTLIVES_MAX => {
+                if names_living(&words_of(holder)) {
+                    return Err(fs::TryLockError::WouldBlock);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What the holder of the lock said about itself.
+fn words_of(holder: &mut File) -> String {
+    let mut words = String::new();
+    let _ = holder.rewind();
+    let _ = holder.take(256).read_to_string(&mut words);
+    words
+}
+
+/// Whether the holder that is named lives. Who is not named could be anybody, and lives.
+fn names_living(words: &str) -> bool {
+    let pid = words
+        .split_once("process ")
+        .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next())
+        .and_then(|digits| digits.parse().ok())
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
 impl StateDir {
     /// Takes the directory, making it (0700) if it is not there.
     pub(crate) fn hold(path: &Path) -> Result<Self, StateError> {
@@ -69,8 +123,9 @@ impl StateDir {
                 .create(path)
                 .map_err(io_error("making", path))?;
         }
+        let lock = File::open(path).map_err(io_error("opening", path))?;
         let file = path.join("clawgate.lock");
-        let mut lock = OpenOptions::new()
+        let mut holder = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -79,35 +134,57 @@ impl StateDir {
             .custom_flags(nofollow())
             .open(&file)
             .map_err(io_error("opening", &file))?;
-        match lock.try_lock() {
+        match take(&lock, &mut holder) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = (&mut lock).take(256).read_to_string(&mut holder);
-                let holder = holder.trim();
+                let who = words_of(&mut holder);
+                let who = who.trim();
                 return Err(StateError::Held {
                     path: path.to_owned(),
-                    holder: if holder.is_empty() {
+                    holder: if who.is_empty() {
                         "it did not say which"
                     } else {
-                        holder
+                        who
                     }
                     .to_owned(),
                 });
             }
-            Err(fs::TryLockError::Error(source)) => return Err(io_error("locking", &file)(source)),
+            Err(fs::TryLockError::Error(source)) => return Err(io_error("locking", path)(source)),
         }
         let held = Self {
             path: path.to_owned(),
             _lock: lock,
+            holder,
         };
         held.announce("starting");
         Ok(held)
     }
 
-    /// Writes into the lock file who holds it, for the one who comes second.
+    /// Refuses to make a new database beside old keys: they would give no device its token back,
+    /// and whoever looks would find nothing missing. Otherwise a first start is marked as begun,
+    /// before keys are made, so that one that is cut short is not taken for a loss.
+    pub(crate) fn expect_database(&self) -> Result<(), StateError> {
+        let database = self.database();
+        let draft = clawgate_store::draft(&database);
+        if database.symlink_metadata().is_ok() || draft.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let identity = self.path.join("identity");
+        if identity.symlink_metadata().is_ok() {
+            return Err(StateError::DatabaseGone { database, identity });
+        }
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)
+            .map(drop)
+            .map_err(io_error("making", &draft))
+    }
+
+    /// Writes into `clawgate.lock` who holds the directory.
     pub(crate) fn announce(&self, address: &str) {
-        let mut lock = &self._lock;
+        let mut lock = &self.holder;
         let text = format!("process {}, {address}\n", std::process::id());
         let _ = lock
             .set_len(0)

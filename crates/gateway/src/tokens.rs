@@ -6,7 +6,6 @@ use std::{
 };
 
 use clawgate_core::{
-    ScopeSet,
     authz::{self, CredentialFault, ScopedCheck},
     proof,
 };
@@ -16,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     clock::now_ms,
-    hub::{Hub, Principal},
+    hub::{Hub, Link},
     pairing::AUTHORITY_CHANGED,
     state::random_text,
 };
@@ -30,6 +29,8 @@ pub(crate) enum TokenError {
     NameTaken,
     /// No living token has that name.
     Unknown,
+    /// The caller's authority ended before its turn came.
+    CallerEnded,
     /// The database.
     Store(StoreError),
 }
@@ -139,13 +140,12 @@ impl ApiTokens {
         });
     }
 
-    /// Makes a token. The caller must cover every scope itself.
+    /// Makes a token. The caller must cover every scope itself, when it is made.
     pub(crate) async fn create(
         &self,
-        caller: &Principal,
+        caller: &Arc<Link>,
         params: CreateParams,
     ) -> Result<Created, TokenError> {
-        authz::covers(&caller.grant, &params.scopes).map_err(TokenError::NotCovered)?;
         let now = now_ms();
         let secret = format!("{PREFIX}{}", random_text(32));
         let token = ApiToken {
@@ -157,27 +157,33 @@ impl ApiTokens {
             last_used_at_ms: None,
             revoked_at_ms: None,
         };
-        let (kept, actor) = (token.clone(), caller.actor());
-        self.store
-            .write("making an API token", move |tx| {
-                if !tx.insert_api_token(&kept)? {
-                    return Err(TokenError::NameTaken);
-                }
-                let detail = json!({"name": kept.name, "scopes": kept.scopes});
-                tx.audit("tokens.create", &actor, &detail.to_string(), now)?;
-                Ok(())
-            })
-            .await?;
         let record = record(&token);
-        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        book.retain(|_, entry| entry.token.name != token.name);
-        book.insert(
-            token.fingerprint.clone(),
-            Entry {
-                token,
-                noted_at_ms: 0,
-            },
-        );
+        let (by, book) = (Arc::clone(caller), Arc::clone(&self.book));
+        self.store
+            .write_then(
+                "making an API token",
+                move |tx| {
+                    if !by.may_act(now) {
+                        return Err(TokenError::CallerEnded);
+                    }
+                    authz::covers(&by.principal.grant, &token.scopes)
+                        .map_err(TokenError::NotCovered)?;
+                    if !tx.insert_api_token(&token)? {
+                        return Err(TokenError::NameTaken);
+                    }
+                    let detail = json!({"name": token.name, "scopes": token.scopes});
+                    let actor = by.principal.actor();
+                    tx.audit("tokens.create", &actor, &detail.to_string(), now)?;
+                    Ok(token)
+                },
+                move |token| {
+                    let mut book = book.write().unwrap_or_else(PoisonError::into_inner);
+                    book.retain(|_, entry| entry.token.name != token.name);
+                    let noted_at_ms = 0;
+                    book.insert(token.fingerprint.clone(), Entry { token, noted_at_ms });
+                },
+            )
+            .await?;
         Ok(Created {
             token: secret,
             record,
@@ -194,44 +200,53 @@ impl ApiTokens {
     }
 
     /// Revokes a token. Its sessions are over when this returns.
-    pub(crate) async fn revoke(&self, caller: &Principal, name: String) -> Result<i64, TokenError> {
+    pub(crate) async fn revoke(&self, caller: &Arc<Link>, name: String) -> Result<i64, TokenError> {
         let now = now_ms();
-        let scopes: Option<ScopeSet> = {
-            let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
-            book.values()
-                .find(|entry| entry.token.name == name && entry.token.revoked_at_ms.is_none())
-                .map(|entry| entry.token.scopes.clone())
-        };
-        // Taking away needs no more authority than giving.
-        authz::covers(&caller.grant, &scopes.ok_or(TokenError::Unknown)?)
-            .map_err(TokenError::NotCovered)?;
-        let (gone, actor) = (name.clone(), caller.actor());
+        let (by, book) = (Arc::clone(caller), Arc::clone(&self.book));
+        let (hub, closing) = (self.hub.clone(), self.hub.clone());
+        let except = caller.principal.conn_id.clone();
         self.store
-            .write("revoking an API token", move |tx| {
-                if !tx.revoke_api_token(&gone, now)? {
-                    return Err(TokenError::Unknown);
-                }
-                tx.audit(
-                    "tokens.revoke",
-                    &actor,
-                    &json!({"name": gone}).to_string(),
-                    now,
-                )?;
-                Ok(())
-            })
+            .write_then(
+                "revoking an API token",
+                move |tx| {
+                    if !by.may_act(now) {
+                        return Err(TokenError::CallerEnded);
+                    }
+                    let token = tx
+                        .read()
+                        .api_token(&name)?
+                        .filter(|token| token.revoked_at_ms.is_none())
+                        .ok_or(TokenError::Unknown)?;
+                    // Taking away needs no less authority than giving; a token may always end itself.
+                    if by.principal.api_token.as_ref() != Some(&name) {
+                        authz::covers(&by.principal.grant, &token.scopes)
+                            .map_err(TokenError::NotCovered)?;
+                    }
+                    if !tx.revoke_api_token(&name, now)? {
+                        return Err(TokenError::Unknown);
+                    }
+                    let detail = json!({"name": name});
+                    let actor = by.principal.actor();
+                    tx.audit("tokens.revoke", &actor, &detail.to_string(), now)?;
+                    hub.disarm(|principal| principal.api_token.as_ref() == Some(&name));
+                    Ok(name)
+                },
+                move |name| {
+                    {
+                        let mut book = book.write().unwrap_or_else(PoisonError::into_inner);
+                        for entry in book.values_mut().filter(|e| e.token.name == name) {
+                            entry.token.revoked_at_ms = Some(now);
+                        }
+                    }
+                    closing.revoke(
+                        AUTHORITY_CHANGED,
+                        "gateway auth changed",
+                        Some(&except),
+                        |principal| principal.api_token.as_ref() == Some(&name),
+                    );
+                },
+            )
             .await?;
-        {
-            let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-            for entry in book.values_mut().filter(|entry| entry.token.name == name) {
-                entry.token.revoked_at_ms = Some(now);
-            }
-        }
-        self.hub.revoke(
-            AUTHORITY_CHANGED,
-            "gateway auth changed",
-            Some(&caller.conn_id),
-            |principal| principal.api_token.as_ref() == Some(&name),
-        );
         Ok(now)
     }
 }

@@ -121,6 +121,27 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        self.write_then(doing, act, |outcome| outcome).await
+    }
+
+    /// The same, with `then` between the commit and the answer: it runs on the writer's thread, so
+    /// that what is kept in memory follows the database in the order of the commits, which is not
+    /// the order in which callers wake up. It must not wait. It does not run for an act that left
+    /// no trace, and runs for one whose caller went away.
+    ///
+    /// # Errors
+    /// The act's own error, or the commit's.
+    pub async fn write_then<T, U, E>(
+        &self,
+        doing: &'static str,
+        act: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        then: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U, E>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let act: Act = Box::new(move |db| {
             let outcome = act(&Tx { db });
@@ -128,7 +149,7 @@ impl Store {
             let done: Done = Box::new(move |committed| {
                 // Nobody waits any more when the caller was dropped; the act stands all the same.
                 let _ = answer.send(match committed {
-                    Ok(()) => outcome,
+                    Ok(()) => outcome.map(then),
                     Err(error) => Err(outcome.err().unwrap_or_else(|| E::from(error))),
                 });
             });
@@ -205,21 +226,40 @@ impl Drop for Threads {
     }
 }
 
-/// Whether there is a database. A file that was cut to nothing, or that is no file, is refused:
-/// starting empty over somebody's data would lose it without a word.
+/// Where a new database is made before it is moved to its place. It lies there from the beginning of
+/// a first start until the database is whole.
+pub fn draft(path: &Path) -> PathBuf {
+    path.with_extension("sqlite.new")
+}
+
+/// Whether there is a database. A file that was cut to nothing, that is no file or no database of
+/// clawgate's is refused and left as it is: starting empty over somebody's data would lose it without
+/// a word. So is a log whose database is gone: it would be replayed into the new one.
 fn refuse_foreign(path: &Path) -> Result<bool, StoreError> {
     let unusable = |why: &str| StoreError::Unusable {
         path: path.display().to_string(),
         why: why.to_owned(),
     };
     match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            for log in ["-wal", "-shm", "-journal"] {
+                let mut beside = path.as_os_str().to_owned();
+                beside.push(log);
+                if std::fs::symlink_metadata(&beside).is_ok() {
+                    return Err(unusable(&format!(
+                        "it is gone, and its log {} is not; restore the database, or move the log away",
+                        beside.display()
+                    )));
+                }
+            }
+            Ok(false)
+        }
         Err(error) => Err(unusable(&error.to_string())),
         Ok(meta) if !meta.is_file() => Err(unusable("it is not a file")),
         Ok(meta) if meta.len() == 0 => Err(unusable(
             "it is empty; restore a backup, or remove it if nothing was ever in it",
         )),
-        Ok(_) => Ok(true),
+        Ok(_) => migrate::refuse_foreign(path).map(|()| true),
     }
 }
 
@@ -230,11 +270,14 @@ fn create(path: &Path) -> Result<(), StoreError> {
         path: path.display().to_string(),
         why: why.to_string(),
     };
-    let draft = path.with_extension("sqlite.new");
-    let _ = std::fs::remove_file(&draft);
-    // Private from the first byte; the log beside it takes over the mode.
+    let draft = draft(path);
+    // Private from the first byte; the log beside it takes over the mode. What an earlier start left
+    // is cut to nothing and not removed, so that at every moment it can be seen that one was begun.
     std::os::unix::fs::OpenOptionsExt::mode(
-        std::fs::OpenOptions::new().write(true).create_new(true),
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true),
         0o600,
     )
     .open(&draft)

@@ -229,16 +229,11 @@ impl Read<'_> {
 }
 
 impl Tx<'_> {
-    /// Keeps a request in place of an older one of the same device and role. The oldest requests
-    /// beyond `requests_max` make room.
+    /// Keeps a request in place of an older one of the same device and role.
     ///
     /// # Errors
     /// The database's.
-    pub fn keep_pairing_request(
-        &self,
-        pending: &Pending,
-        requests_max: usize,
-    ) -> Result<(), StoreError> {
+    pub fn keep_pairing_request(&self, pending: &Pending) -> Result<(), StoreError> {
         let doing = StoreError::doing("keeping a pairing request");
         self.db
             .prepare_cached("DELETE FROM pairing_requests WHERE device_id = ?1 AND role = ?2")
@@ -269,14 +264,6 @@ impl Tx<'_> {
                     pending.asked_at_ms,
                 ))
             })
-            .map_err(&doing)?;
-        self.db
-            .prepare_cached(
-                "DELETE FROM pairing_requests WHERE request_id IN (
-                     SELECT request_id FROM pairing_requests
-                     ORDER BY asked_at_ms DESC, rowid DESC LIMIT -1 OFFSET ?1)",
-            )
-            .and_then(|mut s| s.execute([i64::try_from(requests_max).unwrap_or(i64::MAX)]))
             .map(drop)
             .map_err(&doing)
     }
@@ -293,16 +280,23 @@ impl Tx<'_> {
             .map_err(StoreError::doing("dropping a pairing request"))
     }
 
-    /// Drops the requests that were asked before `before_ms`.
+    /// Drops the requests that were asked at `until_ms` or before, and gives them.
     ///
     /// # Errors
     /// The database's.
-    pub fn expire_pairing_requests(&self, before_ms: i64) -> Result<(), StoreError> {
-        self.db
-            .prepare_cached("DELETE FROM pairing_requests WHERE asked_at_ms <= ?1")
-            .and_then(|mut s| s.execute([before_ms]))
-            .map(drop)
-            .map_err(StoreError::doing("expiring pairing requests"))
+    pub fn expire_pairing_requests(&self, until_ms: i64) -> Result<Vec<Pending>, StoreError> {
+        let doing = StoreError::doing("expiring pairing requests");
+        let mut statement = self
+            .db
+            .prepare_cached(&format!(
+                "DELETE FROM pairing_requests WHERE asked_at_ms <= ?1 RETURNING {PENDING}"
+            ))
+            .map_err(&doing)?;
+        let rows: Vec<_> = statement
+            .query_map([until_ms], pending_from)
+            .and_then(Iterator::collect)
+            .map_err(&doing)?;
+        rows.into_iter().map(with_role).collect()
     }
 
     /// Keeps a device as it is now, with its roles and tokens.
@@ -416,17 +410,22 @@ impl Tx<'_> {
             .map_err(StoreError::doing("noting the use of a device token"))
     }
 
-    /// Ends the grace of a rotated token: its successor was used.
+    /// Ends the grace of a rotated token: its successor, the one of this serial, was used.
     ///
     /// # Errors
     /// The database's.
-    pub fn end_old_device_token(&self, id: &DeviceId, role: Role) -> Result<(), StoreError> {
+    pub fn end_old_device_token(
+        &self,
+        id: &DeviceId,
+        role: Role,
+        serial: &str,
+    ) -> Result<(), StoreError> {
         self.db
             .prepare_cached(
                 "UPDATE device_tokens SET old_serial = NULL, old_until_ms = NULL
-                 WHERE device_id = ?1 AND role = ?2",
+                 WHERE device_id = ?1 AND role = ?2 AND serial = ?3",
             )
-            .and_then(|mut s| s.execute((id.as_str(), role.as_str())))
+            .and_then(|mut s| s.execute((id.as_str(), role.as_str(), serial)))
             .map(drop)
             .map_err(StoreError::doing("ending an old device token"))
     }

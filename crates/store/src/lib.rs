@@ -23,7 +23,7 @@ pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
     RunFilter, Settled, SettledJob,
 };
-pub use db::{Read, Store, Tx};
+pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
 pub use token::ApiToken;

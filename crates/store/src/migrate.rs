@@ -1,6 +1,9 @@
-//! Migrations: each one is applied once, in its own transaction, in order.
+//! Migrations: each one is applied once, in its own transaction, in order. And the mark in the file
+//! that says whose it is.
 
-use rusqlite::Connection;
+use std::{fs::File, io::Read as _, path::Path};
+
+use rusqlite::{Connection, OpenFlags};
 
 use crate::StoreError;
 
@@ -11,11 +14,74 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_delivery.sql"),
 ];
 
-/// Brings a database to the newest schema.
+/// `PRAGMA application_id` of clawgate's databases, "clga". Older ones have none.
+const APPLICATION_ID: i32 = 0x636c_6761;
+
+/// What a SQLite file begins with.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Refuses a file that is another program's database or none at all, by what its first bytes say and
+/// without writing to it. They are up to date: a new database gets its mark and its version before
+/// it has a log.
+pub(crate) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
+    let unusable = |why: String| StoreError::Unusable {
+        path: path.display().to_string(),
+        why,
+    };
+    let mut header = [0_u8; 100];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if let Err(error) = read
+        && error.kind() != std::io::ErrorKind::UnexpectedEof
+    {
+        return Err(unusable(error.to_string()));
+    }
+    if !header.starts_with(MAGIC) {
+        return Err(unusable(
+            "it is not a SQLite file; restore a backup, or move it away".to_owned(),
+        ));
+    }
+    let number = |at: usize| {
+        let bytes = header[at..at + 4].try_into().expect("four bytes");
+        i32::from_be_bytes(bytes)
+    };
+    let (version, application) = (number(60), number(68));
+    let ours = match (application, version) {
+        (APPLICATION_ID, _) => true,
+        // One of before there was a mark. Other programs count versions too, in other tables.
+        (0, 1..) => has_our_tables(path)?,
+        _ => false,
+    };
+    if ours {
+        Ok(())
+    } else {
+        Err(unusable(
+            "it is another program's database; move it away, or use another --state-dir".to_owned(),
+        ))
+    }
+}
+
+fn has_our_tables(path: &Path) -> Result<bool, StoreError> {
+    let doing = StoreError::doing("looking whose database it is");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(&doing)?;
+    let found: i64 = db
+        .query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table'
+             AND name IN ('device_roles', 'device_tokens', 'pairing_requests', 'api_tokens')",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(&doing)?;
+    Ok(found == 4)
+}
+
+/// Brings a database to the newest schema, and marks it as clawgate's.
 pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
-    let version: i64 = db
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(StoreError::doing("reading the schema version"))?;
+    let number = |db: &Connection, pragma: &str| -> Result<i64, StoreError> {
+        db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
+            .map_err(StoreError::doing("reading the schema version"))
+    };
+    let version = number(db, "user_version")?;
     let known = i64::try_from(MIGRATIONS.len()).expect("a handful of migrations");
     if version > known {
         return Err(StoreError::TooNew {
@@ -23,11 +89,15 @@ pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
             known,
         });
     }
+    let doing = StoreError::doing("migrating");
+    if number(db, "application_id")? != i64::from(APPLICATION_ID) {
+        db.pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(&doing)?;
+    }
     for (number, sql) in (1_i64..).zip(MIGRATIONS) {
         if number <= version {
             continue;
         }
-        let doing = StoreError::doing("migrating");
         let tx = db.transaction().map_err(&doing)?;
         tx.execute_batch(sql).map_err(&doing)?;
         tx.pragma_update(None, "user_version", number)
@@ -35,4 +105,55 @@ pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
         tx.commit().map_err(&doing)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database of some program, in a directory of its own.
+    fn made(sql: &str) -> std::path::PathBuf {
+        static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("clawgate-migrate-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("clawgate.sqlite");
+        let _ = std::fs::remove_file(&path);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_refused_and_left_as_it_is() {
+        for sql in [
+            "CREATE TABLE notes (a)",
+            "CREATE TABLE notes (a); PRAGMA user_version = 1",
+            "CREATE TABLE devices (a); PRAGMA user_version = 2",
+            "CREATE TABLE notes (a); PRAGMA application_id = 7; PRAGMA user_version = 2",
+            "PRAGMA user_version = 1",
+        ] {
+            let path = made(sql);
+            let before = std::fs::read(&path).unwrap();
+            let refused = crate::Store::open(&path).unwrap_err();
+            assert!(
+                matches!(refused, StoreError::Unusable { .. }),
+                "{refused:?}"
+            );
+            assert_eq!(std::fs::read(&path).unwrap(), before, "{sql}");
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_older_database_of_our_own_is_taken_and_marked() {
+        let path = made(&format!("{}; PRAGMA user_version = 1", MIGRATIONS[0]));
+        drop(crate::Store::open(&path).unwrap());
+        let db = Connection::open(&path).unwrap();
+        let mark: i32 = db
+            .query_row("PRAGMA application_id", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(mark, APPLICATION_ID);
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
 }

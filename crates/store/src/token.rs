@@ -72,15 +72,19 @@ impl Read<'_> {
 }
 
 impl Tx<'_> {
-    /// Keeps a new API token. `false` when the name is taken by a living one; a revoked one makes room.
+    /// Keeps a new API token. `false` when the name is taken by a living one; a revoked or expired
+    /// one makes room.
     ///
     /// # Errors
     /// The database's.
     pub fn insert_api_token(&self, token: &ApiToken) -> Result<bool, StoreError> {
         let doing = StoreError::doing("keeping an API token");
         self.db
-            .prepare_cached("DELETE FROM api_tokens WHERE name = ?1 AND revoked_at_ms IS NOT NULL")
-            .and_then(|mut s| s.execute([&token.name]))
+            .prepare_cached(
+                "DELETE FROM api_tokens WHERE name = ?1
+                 AND (revoked_at_ms IS NOT NULL OR expires_at_ms <= ?2)",
+            )
+            .and_then(|mut s| s.execute((&token.name, token.created_at_ms)))
             .map_err(&doing)?;
         self.db
             .prepare_cached(
@@ -114,7 +118,7 @@ impl Tx<'_> {
             .map_err(StoreError::doing("revoking an API token"))
     }
 
-    /// Notes when API tokens and device tokens were last used.
+    /// Notes when an API token was last used.
     ///
     /// # Errors
     /// The database's.

@@ -4,11 +4,70 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use clawgate_core::{ScopeSet, lockout::Limits};
+use clawgate_protocol::token::PREFIX;
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
 use super::{Auth, Bind, Environment, Issue, Overrides, ProxyAuth};
+
+/// Sections of `gateway`, below it, with the keys that the original or clawgate knows there.
+const SECTIONS: &[(&str, &[&str])] = &[
+    (
+        "controlUi",
+        &[
+            "enabled",
+            "basePath",
+            "root",
+            "allowedOrigins",
+            "dangerouslyAllowHostHeaderOriginFallback",
+            "allowInsecureAuth",
+            "dangerouslyDisableDeviceAuth",
+        ],
+    ),
+    ("proxy", &["unattributed"]),
+    (
+        "remote",
+        &[
+            "url",
+            "transport",
+            "token",
+            "password",
+            "tlsFingerprint",
+            "sshTarget",
+            "sshIdentity",
+        ],
+    ),
+    ("reload", &["mode", "debounceMs"]),
+    (
+        "tls",
+        &["enabled", "autoGenerate", "certPath", "keyPath", "caPath"],
+    ),
+    ("http", &["endpoints", "securityHeaders"]),
+    ("http.endpoints", &["chatCompletions", "responses"]),
+    (
+        "http.endpoints.chatCompletions",
+        &[
+            "enabled",
+            "maxBodyBytes",
+            "maxImageParts",
+            "maxTotalImageBytes",
+            "images",
+        ],
+    ),
+    (
+        "http.endpoints.responses",
+        &["enabled", "maxBodyBytes", "maxUrlParts", "files", "images"],
+    ),
+    ("http.securityHeaders", &["strictTransportSecurity"]),
+    ("nodes", &["browser", "allowCommands", "denyCommands"]),
+    ("nodes.browser", &["mode", "node"]),
+    ("tailscale", &["mode", "resetOnExit"]),
+    ("tools", &["deny", "allow"]),
+    ("push", &["apns"]),
+];
+/// Keys of them that are true or false.
+const SWITCHES: &[&str] = &["enabled", "autoGenerate", "resetOnExit"];
 
 /// Reads values and keeps what is wrong with them.
 #[derive(Default)]
@@ -232,12 +291,14 @@ impl Look {
                 _ => "token".to_owned(),
             },
         };
+        let proxy = self.proxy_auth(section, mode == "trusted-proxy");
+        self.boolean(section, "gateway.auth.allowTailscale", "allowTailscale");
         let first = |flag: &Option<SecretString>,
                      file: Option<SecretString>,
                      env: &Option<SecretString>| {
             flag.clone().or(file).or_else(|| env.clone())
         };
-        match mode.as_str() {
+        let auth = match mode.as_str() {
             "token" => match first(&overrides.token, token, &environment.token) {
                 Some(token) => Some(Auth::Token(token)),
                 None => match generated() {
@@ -262,17 +323,82 @@ impl Look {
                 password.map(Auth::Password)
             }
             "none" => Some(Auth::None),
-            "trusted-proxy" => self.proxy_auth(section).map(Auth::TrustedProxy),
+            "trusted-proxy" => proxy.map(Auth::TrustedProxy),
             other => {
                 self.refuse("gateway.auth.mode", format!("expected \"token\", \"password\", \"none\" or \"trusted-proxy\", found {other:?}"));
                 None
             }
+        };
+        let secret = match &auth {
+            Some(Auth::Token(secret)) => Some(("gateway.auth.token", secret)),
+            Some(Auth::Password(secret)) => Some(("gateway.auth.password", secret)),
+            _ => None,
+        };
+        if let Some((path, secret)) = secret
+            && secret.expose_secret().trim().starts_with(PREFIX)
+        {
+            // It would be looked for among the API tokens, and never be right.
+            self.refuse(
+                path,
+                format!("expected a secret that does not begin with {PREFIX}, as API tokens do"),
+            );
+        }
+        auth
+    }
+
+    /// The sections of the original that say nothing here: they must be what they are there, so that
+    /// a mistake in one of them is seen, and what would be less safe without it stops the start.
+    pub(super) fn not_served(&mut self, gateway: &Map<String, Value>) {
+        for (path, keys) in SECTIONS {
+            let mut section = gateway.clone();
+            let mut at = "gateway".to_owned();
+            for name in path.split('.') {
+                section = self.section_below(&section, &at, name);
+                at = format!("{at}.{name}");
+            }
+            self.unknown(&at, &section, keys);
+            for key in keys.iter().filter(|key| SWITCHES.contains(key)) {
+                self.boolean(&section, &format!("{at}.{key}"), key);
+            }
+            if at == "gateway.tls" && section.get("enabled") == Some(&Value::Bool(true)) {
+                self.refuse(
+                    "gateway.tls.enabled",
+                    "is not served yet: put a proxy with TLS in front, and name it in \
+                     gateway.trustedProxies"
+                        .to_owned(),
+                );
+            }
         }
     }
 
-    fn proxy_auth(&mut self, section: &Map<String, Value>) -> Option<ProxyAuth> {
+    /// The same as [`Self::inner`], without saying again what was said about an outer section.
+    fn section_below(
+        &mut self,
+        map: &Map<String, Value>,
+        path: &str,
+        name: &str,
+    ) -> Map<String, Value> {
+        let place = format!("{path}.{name}");
+        let said = self.refusals.iter().any(|issue| issue.path == place);
+        if said {
+            return Map::new();
+        }
+        self.inner(map, path, name)
+    }
+
+    /// `gateway.auth.trustedProxy` and `identityScopes`, which are checked in every mode and are
+    /// complete in their own alone.
+    fn proxy_auth(&mut self, section: &Map<String, Value>, is_mode: bool) -> Option<ProxyAuth> {
         let proxy = self.inner(section, "gateway.auth", "trustedProxy");
         let path = "gateway.auth.trustedProxy";
+        let known = [
+            "userHeader",
+            "requiredHeaders",
+            "allowUsers",
+            "allowLoopback",
+            "deviceAutoApprove",
+        ];
+        self.unknown(path, &proxy, &known);
         let lower = |texts: Vec<String>| {
             texts
                 .iter()
@@ -286,6 +412,12 @@ impl Look {
             "requiredHeaders",
         );
         let allow_users = self.texts(&proxy, &format!("{path}.allowUsers"), "allowUsers");
+        let names_users = proxy
+            .get("allowUsers")
+            .is_some_and(|users| !users.is_null());
+        let allow_loopback = self
+            .boolean(&proxy, &format!("{path}.allowLoopback"), "allowLoopback")
+            .unwrap_or(false);
         let scopes = self.inner(section, "gateway.auth", "identityScopes");
         let mut identity_scopes = BTreeMap::new();
         for user in scopes.keys() {
@@ -299,6 +431,9 @@ impl Look {
                 names.into_iter().map(clawgate_core::Scope::new).collect(),
             );
         }
+        if !is_mode {
+            return None;
+        }
         let Some(user_header) = user_header.filter(|header| !header.trim().is_empty()) else {
             self.refuse(
                 &format!("{path}.userHeader"),
@@ -309,7 +444,8 @@ impl Look {
         Some(ProxyAuth {
             user_header: user_header.trim().to_ascii_lowercase(),
             required_headers: lower(required),
-            allow_users,
+            allow_users: names_users.then_some(allow_users),
+            allow_loopback,
             identity_scopes,
         })
     }
@@ -366,6 +502,8 @@ impl Look {
     pub(super) fn rate_limit(&mut self, auth: &Map<String, Value>) -> Limits {
         let section = self.inner(auth, "gateway.auth", "rateLimit");
         let path = "gateway.auth.rateLimit";
+        let known = ["maxAttempts", "windowMs", "lockoutMs", "exemptLoopback"];
+        self.unknown(path, &section, &known);
         let defaults = Limits::default();
         let mut ms = |key: &str, min, default| {
             self.integer(&section, &format!("{path}.{key}"), key, min, 86_400_000)

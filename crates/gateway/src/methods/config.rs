@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    config::{Config, Issue, holds_secrets, redact},
+    config::{Config, Issue, redact},
     dispatch::{Answer, Call, Reply, now},
 };
 
@@ -20,11 +20,12 @@ pub(crate) fn get(call: &Call<'_>) -> Answer {
 pub(crate) fn payload(config: &Config) -> String {
     let snapshot = &config.snapshot;
     let shown = redact(&snapshot.parsed);
-    // Text with a secret in it is written anew from the masked tree; other text is shown as it is.
-    let raw = if holds_secrets(&snapshot.parsed) {
-        serde_json::to_string_pretty(&shown).unwrap_or_default()
+    // The text is written anew from what was masked, never shown as it is: comments and repeated
+    // keys hold what no reading of it brings to light, such as the token of last year.
+    let raw = if snapshot.raw.trim().is_empty() {
+        String::new()
     } else {
-        snapshot.raw.clone()
+        serde_json::to_string_pretty(&shown).unwrap_or_default()
     };
     let issues = |issues: &[Issue]| -> Vec<Value> {
         issues

@@ -16,6 +16,11 @@ use crate::{
     pairing::{AUTHORITY_CHANGED, IssuedToken},
 };
 
+/// How wire 4 refuses to rotate a token, whatever the reason: nothing can be probed with it.
+const ROTATION_DENIED: &str = "device token rotation denied";
+/// The same for a revocation.
+const REVOCATION_DENIED: &str = "device token revocation denied";
+
 pub(crate) fn list(call: &Call<'_>) -> Answer {
     let gateway = Arc::clone(call.gateway);
     later(call.fits(), move |()| async move {
@@ -29,7 +34,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
     let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     later(call.typed::<RequestIdParams>(), move |params| async move {
         let id = PairingRequestId::new(params.request_id);
-        match gateway.pairings.approve(&link.principal, &id).await {
+        match gateway.pairings.approve(&link, &id).await {
             Ok(device) => Ok(Reply::json(&json!({"requestId": id, "device": device}))),
             Err(error) => Err(error::change(&link.principal, error, "unknown requestId")),
         }
@@ -40,7 +45,7 @@ pub(crate) fn reject(call: &Call<'_>) -> Answer {
     let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     later(call.typed::<RequestIdParams>(), move |params| async move {
         let id = PairingRequestId::new(params.request_id);
-        match gateway.pairings.reject(&link.principal, &id).await {
+        match gateway.pairings.reject(&link, &id).await {
             Ok(device) => Ok(Reply::json(&json!({"requestId": id, "deviceId": device}))),
             Err(error) => Err(error::change(&link.principal, error, "unknown requestId")),
         }
@@ -53,7 +58,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Answer {
         let id = DeviceId::new(params.device_id);
         gateway
             .pairings
-            .remove(&link.principal, &id)
+            .remove(&link, &id)
             .await
             .map_err(|error| error::change(&link.principal, error, "unknown deviceId"))?;
         let reply = Reply::json(&json!({"deviceId": id}));
@@ -63,44 +68,49 @@ pub(crate) fn remove(call: &Call<'_>) -> Answer {
 
 pub(crate) fn rotate(call: &Call<'_>) -> Answer {
     let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
-    later(token_params(call), move |(params, role)| async move {
-        let id = DeviceId::new(params.device_id);
-        let issued = gateway
-            .pairings
-            .rotate(&link.principal, &id, role, params.scopes)
-            .await
-            .map_err(|error| error::change(&link.principal, error, "unknown deviceId/role"))?;
-        let own = link.principal.device_id.as_ref() == Some(&id);
-        Ok(Reply::made(rotated(
-            link.principal.dialect,
-            own,
-            &id,
-            role,
-            &issued,
-        )))
-    })
+    later(
+        token_params(call, ROTATION_DENIED),
+        move |(params, role)| async move {
+            let id = DeviceId::new(params.device_id);
+            let issued = gateway
+                .pairings
+                .rotate(&link, &id, role, params.scopes)
+                .await
+                .map_err(|error| error::token_change(&link.principal, error, ROTATION_DENIED))?;
+            let dialect = link.principal.dialect;
+            let own = link.principal.device_id.as_ref() == Some(&id);
+            let reply = Reply::made(rotated(dialect, own, &id, role, &issued.token));
+            if issued.ends_caller {
+                return Ok(reply.closing(AUTHORITY_CHANGED, "gateway auth changed"));
+            }
+            Ok(reply)
+        },
+    )
 }
 
 pub(crate) fn revoke(call: &Call<'_>) -> Answer {
     let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
-    later(token_params(call), move |(params, role)| async move {
-        let id = DeviceId::new(params.device_id);
-        let revoked_at_ms = gateway
-            .pairings
-            .revoke(&link.principal, &id, role)
-            .await
-            .map_err(|error| error::change(&link.principal, error, "unknown deviceId/role"))?;
-        let reply = Reply::json(&json!({
-            "deviceId": id, "role": role, "revokedAtMs": revoked_at_ms,
-        }));
-        Ok(end_own(
-            reply,
-            &link.principal,
-            &id,
-            Some(role),
-            "gateway auth changed",
-        ))
-    })
+    later(
+        token_params(call, REVOCATION_DENIED),
+        move |(params, role)| async move {
+            let id = DeviceId::new(params.device_id);
+            let revoked_at_ms = gateway
+                .pairings
+                .revoke(&link, &id, role)
+                .await
+                .map_err(|error| error::token_change(&link.principal, error, REVOCATION_DENIED))?;
+            let reply = Reply::json(&json!({
+                "deviceId": id, "role": role, "revokedAtMs": revoked_at_ms,
+            }));
+            Ok(end_own(
+                reply,
+                &link.principal,
+                &id,
+                Some(role),
+                "gateway auth changed",
+            ))
+        },
+    )
 }
 
 /// Wire 3 hands the token to whoever rotates it; wire 4 to the device itself alone, which gets it
@@ -123,10 +133,10 @@ fn rotated(dialect: Dialect, own: bool, id: &DeviceId, role: Role, issued: &Issu
     .to_string()
 }
 
-fn token_params(call: &Call<'_>) -> Result<(TokenParams, Role), ErrorShape> {
+fn token_params(call: &Call<'_>, denied: &'static str) -> Result<(TokenParams, Role), ErrorShape> {
     let params = call.typed::<TokenParams>()?;
-    let role =
-        Role::parse(&params.role).ok_or_else(|| ErrorShape::invalid("unknown deviceId/role"))?;
+    let unknown = || ErrorShape::invalid(error::unknown_token(call.dialect(), denied));
+    let role = Role::parse(&params.role).ok_or_else(unknown)?;
     Ok((params, role))
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
         }
     });
     later(params, move |params| async move {
-        match gateway.tokens.create(&link.principal, params).await {
+        match gateway.tokens.create(&link, params).await {
             Ok(created) => Ok(Reply::json(&created)),
             Err(error) => Err(error::token(&link.principal, error)),
         }
@@ -42,7 +42,7 @@ pub(crate) fn revoke(call: &Call<'_>) -> Answer {
         let name = params.name;
         let revoked_at_ms = gateway
             .tokens
-            .revoke(&link.principal, name.clone())
+            .revoke(&link, name.clone())
             .await
             .map_err(|error| error::token(&link.principal, error))?;
         let reply = Reply::json(&json!({"name": name, "revokedAtMs": revoked_at_ms}));

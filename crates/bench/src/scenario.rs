@@ -5,6 +5,7 @@ mod cron;
 mod handshake;
 mod idle;
 mod rpc;
+mod scale;
 mod start;
 
 use std::{
@@ -51,6 +52,8 @@ pub(crate) enum Scenario {
     Config,
     /// `cron.list` over a thousand jobs, durable `cron.add`.
     Cron,
+    /// A hundred thousand jobs: one more, a page, lateness, idle time, a start.
+    Scale,
     /// A thousand idle connections, and one active one beside them.
     Idle,
 }
@@ -70,6 +73,7 @@ impl Scenario {
             Self::Status => "status",
             Self::Config => "config",
             Self::Cron => "cron",
+            Self::Scale => "scale",
             Self::Idle => "idle",
         }
     }
@@ -85,6 +89,7 @@ impl Bench {
             Scenario::Status => rpc::status(self).await,
             Scenario::Config => rpc::config(self).await,
             Scenario::Cron => cron::measure(self).await,
+            Scenario::Scale => scale::measure(self).await,
             Scenario::Idle => idle::measure(self).await,
         }
     }

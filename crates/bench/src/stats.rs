@@ -58,6 +58,7 @@ pub(crate) enum Unit {
     Millis,
     Megabytes,
     Kilobytes,
+    Percent,
 }
 
 impl Unit {
@@ -67,6 +68,7 @@ impl Unit {
             Self::Millis => "ms",
             Self::Megabytes => "MB",
             Self::Kilobytes => "KB",
+            Self::Percent => "%",
         }
     }
 

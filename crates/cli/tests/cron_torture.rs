@@ -50,7 +50,8 @@ fn number(name: &str) -> Option<u64> {
 /// What a job was answered to be.
 struct Known {
     every_ms: i64,
-    anchor_ms: i64,
+    /// The first slot, as the answer named it.
+    first_ms: i64,
     removed: bool,
 }
 
@@ -115,7 +116,7 @@ impl Torture {
         );
         let known = Known {
             every_ms,
-            anchor_ms: job["schedule"]["anchorMs"].as_i64().unwrap(),
+            first_ms: job["state"]["nextRunAtMs"].as_i64().unwrap(),
             removed: false,
         };
         self.jobs
@@ -146,11 +147,28 @@ impl Torture {
                 &json!({"id": id, "patch": {"enabled": false}}),
             );
         }
+        settled(&mut client);
         let mut slots = 0;
         for (id, known) in &self.jobs {
             slots += recorded_without_gap(&mut client, id, known);
         }
         (once_each(&self.effects, &self.jobs), slots)
+    }
+}
+
+/// Waits until no run is under way: what runs has no record yet.
+fn settled(client: &mut Client) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let page = client.call("cron.list", &json!({"includeDisabled": true, "limit": 200}));
+        let jobs = page["jobs"].as_array().unwrap();
+        if jobs
+            .iter()
+            .all(|job| job["state"].get("runningAtMs").is_none())
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "a run of a disabled job goes on");
     }
 }
 
@@ -174,7 +192,7 @@ fn recorded_without_gap(client: &mut Client, id: &str, known: &Known) -> i64 {
         })
         .collect();
     taken.sort_unstable();
-    let mut next = known.anchor_ms + known.every_ms;
+    let mut next = known.first_ms;
     let mut slots = 0;
     for (first, last, count) in taken {
         assert_eq!(first, next, "{id}: a slot is missing or recorded twice");

@@ -351,6 +351,7 @@ impl Scheduler {
             running_at_ms: None,
             last_run: None,
             alerted_at_ms: None,
+            revision: Some(job.revision.clone()),
         };
         batch.step(Step::Keep { job, added: true });
         kept
@@ -405,6 +406,7 @@ impl Scheduler {
             definition: keep.definition.clone(),
             plan: keep.plan.clone(),
             updated_at_ms: keep.updated_at_ms,
+            revision: Some(keep.revision.clone()),
             ..job
         };
         batch.step(Step::Keep {

@@ -4,6 +4,8 @@
 ALTER TABLE cron_jobs ADD COLUMN declaration_key TEXT;
 CREATE UNIQUE INDEX cron_jobs_by_declaration ON cron_jobs (declaration_key)
 WHERE declaration_key IS NOT NULL;
+-- Of everything that an operator set; computed once, when it was kept.
+ALTER TABLE cron_jobs ADD COLUMN revision TEXT;
 -- The last run's delivery, and the failures that were told and are not over.
 ALTER TABLE cron_jobs ADD COLUMN last_delivery_error TEXT;
 ALTER TABLE cron_jobs ADD COLUMN alerted_at_ms INTEGER;

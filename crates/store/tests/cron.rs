@@ -87,6 +87,7 @@ fn named(plan: Job, name: &str, at_ms: i64) -> KeepJob {
         plan,
         name: name.to_owned(),
         declaration_key: None,
+        revision: "sha256:0".to_owned(),
         searchable: name.to_owned(),
         created_at_ms: at_ms,
         updated_at_ms: at_ms,

@@ -16,7 +16,7 @@ use crate::{
 
 const JOBS: usize = 1_000;
 const AT_ONCE: usize = 64;
-const ADD: &str = r#"{"name":"bench","schedule":{"kind":"every","everyMs":86400000},"sessionTarget":"main","wakeMode":"next-heartbeat","payload":{"kind":"systemEvent","text":"bench"}}"#;
+pub(super) const ADD: &str = r#"{"name":"bench","schedule":{"kind":"every","everyMs":86400000},"sessionTarget":"main","wakeMode":"next-heartbeat","payload":{"kind":"systemEvent","text":"bench"}}"#;
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     let subject = bench.gateway().await?;

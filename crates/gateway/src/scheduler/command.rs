@@ -353,7 +353,8 @@ pub(super) fn end_leftovers(run_ids: &[String]) {
 }
 
 /// Ends every process whose environment holds one of these run ids; says how many. Looked at again
-/// until nothing is found, because a process may have forked meanwhile.
+/// until nothing is found twice in a row: a process may have forked meanwhile, and one that is just
+/// becoming another program shows no environment for a moment.
 fn end_marked(run_ids: &[String]) -> usize {
     if run_ids.is_empty() {
         return 0;
@@ -362,12 +363,18 @@ fn end_marked(run_ids: &[String]) -> usize {
         .iter()
         .map(|run_id| format!("{MARK}={run_id}\0").into_bytes())
         .collect();
-    let mut ended = 0;
-    for _ in 0..8 {
+    let (mut ended, mut quiet) = (0, 0);
+    for _ in 0..16 {
         let found = marked(&marks);
         if found.is_empty() {
-            break;
+            quiet += 1;
+            if quiet == 2 {
+                break;
+            }
+            std::thread::yield_now();
+            continue;
         }
+        quiet = 0;
         ended += found.len();
         for pid in found {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -583,6 +590,9 @@ mod tests {
             .env(MARK, &run_id)
             .spawn()
             .unwrap();
+        while left(&run_id) == 0 {
+            std::thread::yield_now();
+        }
         end_leftovers(std::slice::from_ref(&run_id));
         use std::os::unix::process::ExitStatusExt as _;
         assert_eq!(child.wait().unwrap().signal(), Some(9));

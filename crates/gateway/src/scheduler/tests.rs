@@ -158,6 +158,7 @@ fn job(id: &str, schedule: Schedule, payload: wire::Payload) -> KeepJob {
         name: id.to_owned(),
         searchable: id.to_owned(),
         declaration_key: None,
+        revision: "sha256:0".to_owned(),
         created_at_ms: now,
         updated_at_ms: now,
     }

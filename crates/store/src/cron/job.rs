@@ -28,6 +28,8 @@ pub struct CronJob {
     pub last_run: Option<LastRun>,
     /// When its failures were told last.
     pub alerted_at_ms: Option<i64>,
+    /// The revision of its definition; none of a job that was kept before there were any.
+    pub revision: Option<String>,
 }
 
 /// The last run of a job that ended.
@@ -60,6 +62,8 @@ pub struct KeepJob {
     pub name: String,
     /// What queries look into.
     pub searchable: String,
+    /// The revision of its definition.
+    pub revision: String,
     /// The key under which it is declared, if it is. Only of a new job; later it stands.
     pub declaration_key: Option<String>,
     /// When it was added; of an existing job the first one stands.
@@ -117,7 +121,7 @@ const PLAN: &str = "job_id, schedule_kind, at_ms, every_ms, anchor_ms, expr, tim
      last_slot_ms, backoff_until_ms, consecutive_errors, retries";
 const REST: &str = "definition, created_at_ms, updated_at_ms, disabled_at_ms, running_at_ms,
      last_run_at_ms, last_status, last_duration_ms, last_error, last_error_class, last_delivery,
-     last_delivery_error, alerted_at_ms";
+     last_delivery_error, alerted_at_ms, revision";
 
 /// Which column of a row holds what no version writes.
 type Unreadable = &'static str;
@@ -212,6 +216,7 @@ fn job_from(row: &Row<'_>) -> rusqlite::Result<(CronJob, Option<Unreadable>)> {
         running_at_ms: row.get(28)?,
         last_run,
         alerted_at_ms: row.get(36)?,
+        revision: row.get(37)?,
     };
     Ok((job, unreadable))
 }
@@ -404,7 +409,8 @@ impl Tx<'_> {
         let searchable = job.searchable.to_lowercase();
         let state = StateValues::of(&plan.state);
         let mut params = state.params(&id, &plan.state, &job.updated_at_ms);
-        let more: [(&'static str, &dyn ToSql); 19] = [
+        let more: [(&'static str, &dyn ToSql); 20] = [
+            (":revision", &job.revision),
             (":declared", &job.declaration_key),
             (":definition", &job.definition),
             (":name", &job.name),
@@ -433,12 +439,12 @@ impl Tx<'_> {
                      time_zone, stagger_ms, delete_after_run, catch_up, catch_up_max,
                      catch_up_age_ms, overlap, disable_after, enabled, disabled_why, disabled_what,
                      disabled_count, disabled_at_ms, next_slot_ms, next_run_at_ms, last_slot_ms,
-                     backoff_until_ms, consecutive_errors, retries, declaration_key)
+                     backoff_until_ms, consecutive_errors, retries, declaration_key, revision)
                  VALUES (:job_id, :definition, :name, :name_key, :searchable, :created, :now, :kind,
                      :at, :every, :anchor, :expr, :zone, :stagger, :delete, :catch_up,
                      :catch_up_max, :catch_up_age, :overlap, :disable_after, :enabled, :why, :what,
                      :count, iif(:why IS NULL, NULL, :now), :next_slot, :next_run, :last_slot,
-                     :backoff, :errors, :retries, :declared)
+                     :backoff, :errors, :retries, :declared, :revision)
                  ON CONFLICT (job_id) DO UPDATE SET definition = :definition, name = :name,
                      name_key = :name_key, searchable = :searchable, updated_at_ms = :now,
                      schedule_kind = :kind, at_ms = :at, every_ms = :every, anchor_ms = :anchor,
@@ -450,7 +456,8 @@ impl Tx<'_> {
                      disabled_at_ms = iif(:why IS NULL, NULL, coalesce(disabled_at_ms, :now)),
                      next_slot_ms = :next_slot, next_run_at_ms = :next_run,
                      last_slot_ms = :last_slot, backoff_until_ms = :backoff,
-                     consecutive_errors = :errors, retries = :retries",
+                     consecutive_errors = :errors, retries = :retries,
+                     revision = :revision",
             )
             .and_then(|mut s| s.execute(params.as_slice()))
             .map_err(&doing)

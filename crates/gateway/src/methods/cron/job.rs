@@ -189,9 +189,7 @@ pub(super) fn declared(
     let enabled = says_enabled.unwrap_or(before.enabled);
     params.enabled = Some(enabled);
     let mut keep = new_in_place(params, found, house, now_ms)?;
-    let after: Job = serde_json::from_str(&keep.definition)
-        .map_err(|error| error::internal("reading a declared job", &error))?;
-    if show::revision(&after) == show::revision(&before) && enabled == before.enabled {
+    if before.config_revision.as_deref() == Some(&keep.revision) && enabled == before.enabled {
         return Ok(None);
     }
     keep.created_at_ms = found.created_at_ms;
@@ -716,6 +714,7 @@ fn keep(job: Job, plan: Plan) -> KeepJob {
         definition: to_json(&job),
         searchable: searchable.join("\n"),
         declaration_key: job.declaration_key.clone(),
+        revision: show::revision(&job),
         created_at_ms: job.created_at_ms,
         updated_at_ms: job.updated_at_ms,
         name: job.name,

@@ -19,7 +19,10 @@ pub(super) fn job(kept: &CronJob) -> Result<Job, ErrorShape> {
     let mut job: Job = serde_json::from_str(&kept.definition)
         .map_err(|error| error::internal("reading a cron job's definition", &error))?;
     let state = &kept.plan.state;
-    job.config_revision = Some(revision(&job));
+    job.config_revision = Some(match &kept.revision {
+        Some(revision) => revision.clone(),
+        None => revision(&job),
+    });
     job.enabled = state.enabled;
     job.updated_at_ms = kept.updated_at_ms;
     job.state = JobState {

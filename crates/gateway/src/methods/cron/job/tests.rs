@@ -51,6 +51,7 @@ fn kept(mut keep: KeepJob, now_ms: i64) -> CronJob {
         running_at_ms: None,
         last_run: None,
         alerted_at_ms: None,
+        revision: Some(keep.revision),
     }
 }
 
@@ -181,6 +182,7 @@ fn update(job: &CronJob, patch: Value, now_ms: i64) -> Result<CronJob, ErrorShap
             ..keep.plan
         },
         updated_at_ms: keep.updated_at_ms,
+        revision: Some(keep.revision),
         ..job.clone()
     })
 }

@@ -23,7 +23,7 @@ use crate::{
     dispatch::{self, Answer, Call, Reply},
     error,
     handshake::{self, Welcome},
-    hub::{Link, Outgoing},
+    hub::{self, Link},
     listen::{PreHelloPlace, Request},
     websocket::{Incoming, Socket},
 };
@@ -32,7 +32,8 @@ use crate::{
 const IN_FLIGHT_MAX: usize = 64;
 /// Unflushed bytes above which no more is read and no more events are taken.
 const UNFLUSHED_BYTES_MAX: usize = 256 * 1024;
-/// Messages taken in one wake-up, so that one busy client does not starve the others.
+/// Messages taken in one wake-up, control frames among them, so that one busy client does not
+/// starve the others.
 const READ_BATCH_MAX: usize = 64;
 /// Role errors in a row after which the connection is closed.
 const ROLE_ERRORS_MAX: u32 = 10;
@@ -116,24 +117,44 @@ enum First {
     Gone,
 }
 
+/// The first text, however much else is sent before it: the deadline is looked at before every
+/// batch, and after a full batch others have their turn.
 async fn first_message(socket: &mut Socket, deadline: Instant) -> First {
     loop {
         socket.try_flush();
         if socket.has_ended() {
             return First::Gone;
         }
-        match socket.try_read() {
-            Incoming::Text(text) => return First::Text(text),
-            Incoming::Control => continue,
-            Incoming::Nothing => {}
-            Incoming::TooLarge => return First::Close(1009),
-            Incoming::Broken(code) => return First::Close(code),
-            Incoming::Closed => {
-                socket.try_flush();
-                return First::Gone;
+        if Instant::now() >= deadline {
+            return First::Close(1000);
+        }
+        // Answers to its pings that it does not read are not piled up.
+        let reads = socket.unflushed() <= PRE_HELLO_BYTES_MAX;
+        let mut may_have_more = reads;
+        if reads {
+            for _ in 0..READ_BATCH_MAX {
+                match socket.try_read() {
+                    Incoming::Text(text) => return First::Text(text),
+                    Incoming::Control => {}
+                    Incoming::Nothing => {
+                        may_have_more = false;
+                        break;
+                    }
+                    Incoming::TooLarge => return First::Close(1009),
+                    Incoming::Broken(code) => return First::Close(code),
+                    Incoming::Closed => {
+                        socket.try_flush();
+                        return First::Gone;
+                    }
+                }
             }
         }
-        match tokio::time::timeout_at(deadline, socket.ready(true)).await {
+        if may_have_more {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::task::consume_budget().await;
+        match tokio::time::timeout_at(deadline, socket.ready(reads)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return First::Gone,
             Err(_) => return First::Close(1000),
@@ -150,10 +171,10 @@ struct Session {
     gateway: Arc<Gateway>,
     socket: Socket,
     link: Arc<Link>,
-    outbox: mpsc::Receiver<Outgoing>,
+    outbox: mpsc::UnboundedReceiver<Utf8Bytes>,
     welcome: Arc<Welcome>,
     in_flight: FuturesUnordered<InFlight>,
-    /// Bytes of events that are queued in the socket and not flushed.
+    /// What the events that are queued in the socket and not flushed cost.
     events_unflushed: usize,
     role_errors: u32,
     closing: Option<(u16, String)>,
@@ -172,7 +193,7 @@ impl Session {
         gateway: Arc<Gateway>,
         mut socket: Socket,
         link: Arc<Link>,
-        outbox: mpsc::Receiver<Outgoing>,
+        outbox: mpsc::UnboundedReceiver<Utf8Bytes>,
         welcome: Welcome,
     ) -> Self {
         // It joined before the hello is built: nothing that happens in between is missed.
@@ -227,12 +248,15 @@ impl Session {
 
     /// One wake-up: wait for something, do all of it that is there, flush once.
     async fn turn(&mut self) {
+        // A peer that always has something ready must not keep the others waiting.
+        tokio::task::consume_budget().await;
         let congested = self.socket.unflushed() > UNFLUSHED_BYTES_MAX;
         let reads = !congested && self.in_flight.len() < IN_FLIGHT_MAX;
         let flushes = self.socket.unflushed() > 0;
         tokio::select! {
             biased;
-            outgoing = self.outbox.recv(), if !congested => self.take_outgoing(outgoing),
+            () = self.link.ended() => self.take_ending(),
+            text = self.outbox.recv(), if !congested => self.take_events(text),
             (id, method, reply) = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
                 self.answer(&id, method, reply);
             }
@@ -253,26 +277,36 @@ impl Session {
             self.link.sent(self.events_unflushed);
             self.events_unflushed = 0;
         }
-        // Revoked while its outbox was full: the close did not fit, the fact still holds.
-        if !self.link.is_live() && self.closing.is_none() && self.outbox.is_empty() {
+        // Cut off, and what it began before is answered: nobody else needs to say that it is over.
+        if !self.link.is_live() && self.closing.is_none() && self.in_flight.is_empty() {
             self.end_of_authority();
         }
     }
 
-    fn take_outgoing(&mut self, first: Option<Outgoing>) {
+    /// Somebody ends this session: at once, or after what is queued for it. Whether the peer
+    /// reads does not matter.
+    fn take_ending(&mut self) {
+        let Some(ending) = self.link.ending() else {
+            return;
+        };
+        if ending.after_queue && self.link.is_live() {
+            while let Ok(text) = self.outbox.try_recv() {
+                self.socket.queue(text);
+            }
+        }
+        self.closing = Some((ending.code, ending.reason.clone()));
+    }
+
+    fn take_events(&mut self, first: Option<Utf8Bytes>) {
+        // What was queued for an authority that is gone is not for this peer any more.
+        if !self.link.is_live() {
+            return;
+        }
         let mut next = first;
         let mut taken = 0;
-        while let Some(outgoing) = next {
-            match outgoing {
-                Outgoing::Text(text) => {
-                    self.events_unflushed += text.len();
-                    self.socket.queue(text);
-                }
-                Outgoing::Close(code, reason) => {
-                    self.closing = Some((code, reason));
-                    return;
-                }
-            }
+        while let Some(text) = next {
+            self.events_unflushed += hub::cost(&text);
+            self.socket.queue(text);
             taken += 1;
             if taken >= READ_BATCH_MAX || self.socket.unflushed() > UNFLUSHED_BYTES_MAX {
                 return;
@@ -395,11 +429,15 @@ impl Session {
         self.socket.queue(text.into());
     }
 
+    /// Its authority is over: with the words of whoever ended it, if somebody did.
     fn end_of_authority(&mut self) {
-        self.closing = Some((
-            crate::pairing::AUTHORITY_CHANGED,
-            "gateway auth changed".to_owned(),
-        ));
+        self.closing = Some(match self.link.ending() {
+            Some(ending) => (ending.code, ending.reason.clone()),
+            None => (
+                crate::pairing::AUTHORITY_CHANGED,
+                "gateway auth changed".to_owned(),
+            ),
+        });
     }
 
     fn pings(&self) -> bool {
@@ -418,17 +456,31 @@ impl Session {
     }
 
     async fn end(self) {
-        let conn_id = &self.link.principal.conn_id;
-        self.gateway.hub.leave(conn_id);
-        if self.welcome.here.is_tracked() {
-            self.gateway
-                .presence
-                .went(&self.welcome.here, crate::clock::now_ms());
-            self.gateway.publish_presence();
+        let Self {
+            gateway,
+            mut socket,
+            link,
+            welcome,
+            closing,
+            outbox,
+            ..
+        } = self;
+        // What waits in it is not kept while the peer takes its time.
+        drop(outbox);
+        let conn_id = &link.principal.conn_id;
+        gateway.hub.leave(conn_id);
+        if welcome.here.is_tracked() {
+            gateway.presence.went(&welcome.here, crate::clock::now_ms());
+            gateway.publish_presence();
         }
-        tracing::debug!(conn = %conn_id, "disconnected");
-        let mut socket = self.socket;
-        if let Some((code, reason)) = &self.closing {
+        match &closing {
+            Some((1008, reason)) => tracing::warn!(
+                conn = %conn_id, client = %link.principal.client_id,
+                address = %link.principal.address, %reason, "a session was ended"
+            ),
+            _ => tracing::debug!(conn = %conn_id, "disconnected"),
+        }
+        if let Some((code, reason)) = &closing {
             socket.queue_close(*code, reason);
         }
         if !socket.has_ended() {
@@ -440,6 +492,8 @@ impl Session {
 /// Waits for the socket, unless there may be something to read in its buffer.
 async fn ready(socket: &Socket, reads: bool, may_have_more: bool) -> std::io::Result<()> {
     if reads && may_have_more {
+        // A full batch was read: others have their turn before the next one.
+        tokio::task::yield_now().await;
         return Ok(());
     }
     socket.ready(reads).await

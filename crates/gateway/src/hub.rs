@@ -2,13 +2,14 @@
 //!
 //! An event is encoded once and shared by all its receivers. Whoever commits a change publishes
 //! it, in commit order; the hub numbers it (one counter for all on wire 3, one per connection on
-//! wire 4) and puts it into each receiver's bounded outbox without ever waiting: a droppable
-//! event is skipped for a slow receiver, any other closes it.
+//! wire 4) and puts it into each receiver's outbox without ever waiting. An outbox is bounded by
+//! its bytes: a droppable event is skipped for a slow receiver, any other closes it. How a session
+//! is to end stands beside its outbox, so that a receiver that reads nothing is ended all the same.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -18,19 +19,35 @@ use clawgate_protocol::{
     event::{Event, Gate},
     frame::{BUFFERED_BYTES_MAX, EventParts, StateVersion},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tungstenite::Utf8Bytes;
 
-/// Messages in one outbox at most, whatever their size.
-const OUTBOX_MESSAGES_MAX: usize = 16_384;
+/// What a queued message costs beside its bytes: its slot and its allocation. Counted, so that
+/// many small messages are bounded like few large ones.
+const MESSAGE_COST: usize = 128;
 
-/// What a connection is to send that is no response.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    /// An event's frame.
-    Text(Utf8Bytes),
-    /// Send this close frame and end.
-    Close(u16, String),
+/// What a message counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
+pub(crate) fn cost(text: &Utf8Bytes) -> usize {
+    text.len() + MESSAGE_COST
+}
+
+/// How a session is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub code: u16,
+    pub reason: String,
+    /// Whether the events that are queued go out before the close; otherwise they are dropped.
+    pub after_queue: bool,
+}
+
+impl Ending {
+    fn at_once(code: u16, reason: &str) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            after_queue: false,
+        }
+    }
 }
 
 /// Who a session is: its authority and what the authority rests on.
@@ -75,28 +92,44 @@ pub(crate) struct Link {
     pub principal: Principal,
     /// Cleared before a mutating call answers; dispatch looks at it before every call.
     live: AtomicBool,
-    /// Bytes in the outbox or queued and unflushed.
+    /// What is in the outbox, or queued and unflushed, costs this much.
     buffered: AtomicUsize,
-    outbox: mpsc::Sender<Outgoing>,
+    outbox: mpsc::UnboundedSender<Utf8Bytes>,
+    /// Set once: the first reason to end is the one that is told.
+    ending: OnceLock<Ending>,
+    ended: Notify,
 }
 
 impl Link {
-    /// Whether its authority still stands.
+    /// Whether its authority still stands. Also looked at inside write transactions.
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)
     }
 
-    /// The connection took these bytes off its hands.
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.buffered.fetch_sub(bytes, Ordering::AcqRel);
+    /// The connection took this much off its hands.
+    pub(crate) fn sent(&self, cost: usize) {
+        self.buffered.fetch_sub(cost, Ordering::AcqRel);
     }
 
-    fn revoke(&self, code: u16, reason: &str) {
+    /// How it is to end, once that is known.
+    pub(crate) fn ending(&self) -> Option<&Ending> {
+        self.ending.get()
+    }
+
+    /// Waits until it is known how it is to end. Cancel-safe; for its connection alone.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Its authority is gone from now on: no further call, no further event. Its close comes with
+    /// [`Hub::revoke`], or when what it began before is answered.
+    fn cut(&self) {
         self.live.store(false, Ordering::Release);
-        // A full outbox belongs to a slow receiver; its connection sees `live` and ends by itself.
-        let _ = self
-            .outbox
-            .try_send(Outgoing::Close(code, reason.to_owned()));
+    }
+
+    fn end(&self, ending: Ending) {
+        let _ = self.ending.set(ending);
+        self.ended.notify_one();
     }
 
     fn receives(&self, event: Event) -> bool {
@@ -151,14 +184,17 @@ impl Hub {
         &self,
         principal: Principal,
         judged_at: u64,
-    ) -> Option<(Arc<Link>, mpsc::Receiver<Outgoing>)> {
-        let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
+    ) -> Option<(Arc<Link>, mpsc::UnboundedReceiver<Utf8Bytes>)> {
+        // Bounded by what its messages cost, see `deliver`.
+        let (outbox, receiver) = mpsc::unbounded_channel();
         let key = principal.conn_id.clone();
         let link = Arc::new(Link {
             principal,
             live: AtomicBool::new(true),
             buffered: AtomicUsize::new(0),
             outbox,
+            ending: OnceLock::new(),
+            ended: Notify::new(),
         });
         let member = Member {
             link: Arc::clone(&link),
@@ -228,6 +264,31 @@ impl Hub {
         }
     }
 
+    /// Takes authority away from the sessions that `concerned` names, and ends them if `ending`
+    /// says how. Without it this is for inside a transaction that revokes, before it commits: no
+    /// call of theirs that is under way commits after it. Whoever does that calls
+    /// [`Self::revoke`] after the commit.
+    pub(crate) fn cut(
+        &self,
+        ending: Option<&Ending>,
+        concerned: impl Fn(&Principal) -> bool,
+    ) -> usize {
+        let mut guard = self.lock();
+        guard.revocations += 1;
+        let mut cut = 0;
+        for member in guard.links.values() {
+            let link = &member.link;
+            if concerned(&link.principal) {
+                link.cut();
+                if let Some(ending) = ending {
+                    link.end(ending.clone());
+                }
+                cut += 1;
+            }
+        }
+        cut
+    }
+
     /// Ends the sessions that `concerned` names, all but `except`: their authority is gone when
     /// this returns, their close frames are on the way.
     pub(crate) fn revoke(
@@ -237,41 +298,35 @@ impl Hub {
         except: Option<&str>,
         concerned: impl Fn(&Principal) -> bool,
     ) -> usize {
-        let mut guard = self.lock();
-        guard.revocations += 1;
-        let mut ended = 0;
-        for member in guard.links.values() {
-            let principal = &member.link.principal;
-            if Some(principal.conn_id.as_str()) != except && concerned(principal) {
-                member.link.revoke(code, reason);
-                ended += 1;
-            }
-        }
-        ended
+        let ending = Ending::at_once(code, reason);
+        self.cut(Some(&ending), |principal| {
+            Some(principal.conn_id.as_str()) != except && concerned(principal)
+        })
     }
 
     /// Ends every session after what is queued for it.
     pub(crate) fn close_all(&self, code: u16, reason: &str) {
         for member in self.lock().links.values() {
-            let _ = member
-                .link
-                .outbox
-                .try_send(Outgoing::Close(code, reason.to_owned()));
+            member.link.end(Ending {
+                code,
+                reason: reason.to_owned(),
+                after_queue: true,
+            });
         }
     }
 }
 
 fn deliver(link: &Link, event: Event, text: Utf8Bytes) {
-    let bytes = text.len();
-    let full = link.buffered.load(Ordering::Acquire) + bytes > BUFFERED_BYTES_MAX;
-    if !full {
-        link.buffered.fetch_add(bytes, Ordering::AcqRel);
-        if link.outbox.try_send(Outgoing::Text(text)).is_ok() {
-            return;
+    let cost = cost(&text);
+    // As in the original, the backlog is looked at before the event is added to it.
+    if link.buffered.load(Ordering::Acquire) > BUFFERED_BYTES_MAX {
+        if !event.droppable() {
+            link.cut();
+            link.end(Ending::at_once(1008, "slow consumer"));
         }
-        link.buffered.fetch_sub(bytes, Ordering::AcqRel);
+        return;
     }
-    if !event.droppable() {
-        link.revoke(1008, "slow consumer");
-    }
+    link.buffered.fetch_add(cost, Ordering::AcqRel);
+    // Its connection may be gone already; it leaves the hub in a moment.
+    let _ = link.outbox.send(text);
 }

@@ -140,6 +140,39 @@ fn an_unknown_method_is_unknown_to_an_administrator_and_forbidden_to_others() {
 }
 
 #[test]
+fn a_known_method_that_is_not_served_asks_for_its_own_scope_first() {
+    let gateway = gateway!();
+    for (protocol, method, scope) in [
+        (3, "channels.status", "operator.read"),
+        (4, "channels.status", "operator.read"),
+        (3, "chat.send", "operator.write"),
+        (3, "talk.mode", "operator.write"),
+        (4, "talk.mode", "operator.talk"),
+        (3, "exec.approval.resolve", "operator.approvals"),
+        (4, "question.list", "operator.questions"),
+        (3, "node.rename", "operator.pairing"),
+        (4, "config.set", "operator.admin"),
+    ] {
+        let with = |scopes: &[&str]| {
+            let connect = Connect::new(protocol).token(TOKEN).scopes(scopes);
+            gateway.welcome(&connect).0
+        };
+        let error = with(&[]).refused(method, &json!({}));
+        assert_eq!(
+            error.message,
+            format!("missing scope: {scope}"),
+            "wire {protocol}: {method}"
+        );
+        let error = with(&[scope]).refused(method, &json!({}));
+        assert_eq!(
+            error.message,
+            format!("unknown method: {method}"),
+            "wire {protocol}"
+        );
+    }
+}
+
+#[test]
 fn a_second_connect_is_refused_and_changes_nothing() {
     let gateway = gateway!();
     for protocol in DIALECTS {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clawgate_testkit::{Close, Frame, Opcode, TOKEN, gateway};
+use clawgate_testkit::{Call, Close, Connect, Frame, Opcode, TOKEN, gateway};
 use serde_json::json;
 
 #[test]
@@ -86,5 +86,57 @@ fn floods_of_tiny_messages_leave_others_served() {
     );
     for flood in flooding {
         flood.join().unwrap();
+    }
+}
+
+#[test]
+fn the_thirty_first_control_write_of_a_minute_waits_unless_it_is_made_on_this_machine() {
+    let gateway = gateway!();
+    let made = gateway.owner(4).call(
+        "tokens.create",
+        &json!({"name": "ci", "scopes": ["operator.admin"]}),
+    );
+    let connect = |protocol| {
+        Connect::new(protocol)
+            .token(made["token"].as_str().unwrap())
+            .scopes(&["operator.admin"])
+    };
+    let (mut afar, _) = gateway.from_afar(&connect(4)).unwrap();
+    let params = json!({"id": "00000000-0000-4000-8000-000000000000"});
+    let limited = |call: &Call| matches!(call, Call::Error(error) if error.code == "UNAVAILABLE");
+    for n in 0..30 {
+        let call = afar.try_call("cron.remove", &params);
+        assert!(!limited(&call), "{n}: {call:?}");
+    }
+    // It is looked at before the params are.
+    let error = afar.refused("cron.remove", &json!({"nonsense": 1}));
+    assert_eq!(error.code, "UNAVAILABLE");
+    assert!(
+        error
+            .message
+            .starts_with("rate limit exceeded for cron.remove; retry after "),
+        "{}",
+        error.message
+    );
+    assert_eq!(
+        error.raw["details"],
+        json!({"method": "cron.remove", "limit": "30 per 60s"})
+    );
+    assert_eq!(error.raw["retryable"], true);
+    let wait = error.raw["retryAfterMs"].as_u64().unwrap();
+    assert!(wait > 0 && wait <= 60_000, "{wait}");
+    // A new connection of the same caller has no new budget, another method has its own.
+    let (mut again, _) = gateway.from_afar(&connect(4)).unwrap();
+    assert!(limited(&again.try_call("cron.remove", &params)));
+    assert!(!limited(&again.try_call("cron.run", &params)));
+    for mut free in [
+        gateway.owner(4),
+        gateway.owner(3),
+        gateway.from_afar(&connect(3)).unwrap().0,
+    ] {
+        for n in 0..100 {
+            let call = free.try_call("cron.remove", &params);
+            assert!(!limited(&call), "{n}: {call:?}");
+        }
     }
 }

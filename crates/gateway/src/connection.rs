@@ -5,16 +5,23 @@
 //! one wake-up is written in one go. When the peer does not read, this stops reading: a client
 //! that only sends is held back by its own socket, and costs a bounded amount of memory.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
-use clawgate_core::{Dialect, Method, authz};
+use clawgate_core::{Dialect, Method, authz, write_limit};
 use clawgate_protocol::{
+    ErrorShape,
     event::Event,
     frame::{self, DecodeError, EventParts, PAYLOAD_BYTES_MAX, PRE_HELLO_BYTES_MAX},
     method,
 };
 use futures_util::{Stream as _, stream::FuturesUnordered};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 use tungstenite::Utf8Bytes;
 
@@ -351,9 +358,7 @@ impl Session {
             Ok(request) => request,
             Err(DecodeError::NotJson) => return,
             Err(DecodeError::Shape { id, problems }) => {
-                let error = clawgate_protocol::ErrorShape::invalid(format!(
-                    "invalid request frame: {problems}"
-                ));
+                let error = ErrorShape::invalid(format!("invalid request frame: {problems}"));
                 self.socket.queue(frame::response_error(&id, &error).into());
                 return;
             }
@@ -383,9 +388,14 @@ impl Session {
             return;
         }
         self.role_errors = 0;
+        if let Some(method) = known
+            && let Err(error) = self.count_write(method)
+        {
+            return self.refuse(&request.id, &request.method, &error);
+        }
         let Some(method) = known else {
             let message = format!("unknown method: {}", request.method);
-            let error = clawgate_protocol::ErrorShape::invalid(message);
+            let error = ErrorShape::invalid(message);
             return self.refuse(&request.id, &request.method, &error);
         };
         let call = Call {
@@ -405,6 +415,35 @@ impl Session {
         }
     }
 
+    /// Counts a control-plane write of a caller elsewhere.
+    fn count_write(&self, method: Method) -> Result<(), ErrorShape> {
+        let principal = &self.link.principal;
+        let spec = method.spec();
+        if !spec.control_write || !write_limit::is_limited(principal.dialect, principal.peer) {
+            return Ok(());
+        }
+        let writer = write_limit::Writer {
+            method: spec.name,
+            device: principal.device_id.clone(),
+            address: principal.address.clone(),
+        };
+        self.gateway
+            .write_windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(writer, crate::clock::now_ms())
+            .map_err(|wait_ms| {
+                let message = format!(
+                    "rate limit exceeded for {}; retry after {}s",
+                    spec.name,
+                    wait_ms.div_ceil(1_000)
+                );
+                ErrorShape::unavailable(message)
+                    .with_details(json!({"method": spec.name, "limit": "30 per 60s"}))
+                    .retry_after(wait_ms)
+            })
+    }
+
     fn answer(&mut self, id: &str, method: &str, reply: Reply) {
         match reply.outcome {
             Ok(payload) => self.socket.queue(frame::response_ok(id, &payload).into()),
@@ -416,7 +455,7 @@ impl Session {
     }
 
     /// Answers with an error, and writes one line about it.
-    fn refuse(&mut self, id: &str, method: &str, error: &clawgate_protocol::ErrorShape) {
+    fn refuse(&mut self, id: &str, method: &str, error: &ErrorShape) {
         tracing::warn!(
             method = %method.chars().take(80).collect::<String>(),
             code = error.detail_code().unwrap_or(error.code.as_str()),

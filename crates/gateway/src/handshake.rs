@@ -266,12 +266,6 @@ impl Attempt<'_> {
             return (Proof::Absent, None);
         };
         let client = &self.params.client;
-        let scopes = self
-            .params
-            .scopes
-            .as_ref()
-            .map(ScopeSet::joined)
-            .unwrap_or_default();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -286,7 +280,7 @@ impl Attempt<'_> {
                 client_id: &client.id,
                 client_mode: &client.mode,
                 role: role_name,
-                scopes: &scopes,
+                scopes: &self.params.signed_scopes,
                 signed_at_ms,
                 token: self.params.auth.signed_token(),
                 nonce: &device.nonce,
@@ -384,6 +378,7 @@ impl Attempt<'_> {
                 .as_ref()
                 .and_then(|held| held.expires_at_ms),
             pending_request,
+            peer: self.request.way.peer,
             address: self.request.client_address(),
             client_id: client.id.clone(),
             client_mode: client.mode.clone(),

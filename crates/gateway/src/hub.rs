@@ -14,7 +14,10 @@ use std::{
     },
 };
 
-use clawgate_core::{DeviceId, Dialect, Role, authz::Grant};
+use clawgate_core::{
+    DeviceId, Dialect, Role,
+    authz::{Grant, Peer},
+};
 use clawgate_protocol::{
     event::{Event, Gate},
     frame::{BUFFERED_BYTES_MAX, EventParts, StateVersion},
@@ -64,6 +67,8 @@ pub(crate) struct Principal {
     pub expires_at_ms: Option<i64>,
     /// The pending request that would add what is missing.
     pub pending_request: Option<String>,
+    /// Where it comes from.
+    pub peer: Peer,
     /// Address for logs.
     pub address: String,
     pub client_id: String,

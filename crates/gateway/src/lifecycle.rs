@@ -268,6 +268,7 @@ fn open(
         config_text: Arc::from(methods::config::payload(&config)),
         routes: web::routes(Arc::clone(&readiness)),
         pre_hello: listen::PreHello::default(),
+        write_windows: std::sync::Mutex::default(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
         features: features(),

@@ -158,6 +158,9 @@ pub struct ConnectParams {
     /// Scopes asked for; absent is not the same as empty.
     #[serde(default)]
     pub scopes: Option<ScopeSet>,
+    /// The same, joined exactly as sent, repeats too: the device proof covers this text.
+    #[serde(skip)]
+    pub signed_scopes: String,
     /// The device proof.
     #[serde(default)]
     pub device: Option<DeviceClaim>,
@@ -287,7 +290,19 @@ pub fn parse_connect(params: Option<&str>) -> Result<ConnectParams, String> {
         Dialect::V4 => &CONNECT_V4,
     };
     shape::check(&value, shape, dialect)?;
-    serde_json::from_value(value).map_err(|error| error.to_string())
+    let signed_scopes = value
+        .get("scopes")
+        .and_then(Value::as_array)
+        .map(|scopes| {
+            let names: Vec<&str> = scopes.iter().filter_map(Value::as_str).collect();
+            names.join(",")
+        })
+        .unwrap_or_default();
+    let params: ConnectParams = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    Ok(ConnectParams {
+        signed_scopes,
+        ..params
+    })
 }
 
 /// The dialect in which a connect is judged: version 4 when the offered maximum reaches it.

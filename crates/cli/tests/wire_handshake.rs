@@ -513,13 +513,13 @@ fn silence_closes_1000_at_the_deadline() {
 }
 
 #[test]
-fn the_deadline_is_three_seconds_unless_configured() {
+fn the_deadline_is_fifteen_seconds_unless_configured() {
     let gateway = gateway!();
     let before = Instant::now();
     assert_eq!(gateway.client().closed(), Close::new(1000, ""));
     let took = before.elapsed();
     assert!(
-        took >= Duration::from_millis(2_800) && took < Duration::from_secs(8),
+        took >= Duration::from_millis(14_500) && took < Duration::from_secs(19),
         "{took:?}"
     );
 }

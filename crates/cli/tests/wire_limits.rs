@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clawgate_testkit::{Call, Close, Connect, Frame, Opcode, TOKEN, gateway};
+use clawgate_testkit::{Call, Client, Close, Connect, Frame, Opcode, TOKEN, Upgrade, gateway};
 use serde_json::json;
 
 #[test]
@@ -87,6 +87,52 @@ fn floods_of_tiny_messages_leave_others_served() {
     for flood in flooding {
         flood.join().unwrap();
     }
+}
+
+#[test]
+fn every_refusal_has_its_line_with_a_code() {
+    let gateway = gateway!();
+    let first = |frame: &serde_json::Value| {
+        let mut client = gateway.client();
+        client.connect_raw(frame).unwrap_err();
+    };
+    first(&json!({"type": "req", "id": "early", "method": "health"}));
+    gateway.says("method=health");
+    first(&json!({"type": "req", "id": "bad", "method": "connect", "params": {}}));
+    gateway.says("must have required property 'minProtocol'");
+    gateway.refusal(&Connect::new(4).range(7, 9).token(TOKEN));
+    gateway.says("code=PROTOCOL_MISMATCH");
+    first(&json!({"no": "request"}));
+    gateway.says("invalid request frame");
+    let answer = Client::open_with(
+        gateway.address(),
+        &Upgrade::new().header("Sec-WebSocket-Key", "short"),
+    );
+    assert_eq!(answer.unwrap_err().status, 400);
+    gateway.says("method=upgrade");
+    let mut live = gateway.owner(3);
+    live.raw(r#"{"type":"req","id":"odd","method":"health","more":1}"#);
+    gateway.says("id=odd");
+    assert!(
+        !gateway.stderr().contains("code=- "),
+        "{}",
+        gateway.stderr()
+    );
+}
+
+#[test]
+fn a_flood_of_refusals_is_written_as_a_number() {
+    let gateway = gateway!();
+    let mut client = gateway.owner(4);
+    let ids: Vec<String> = (0..300)
+        .map(|_| client.send("no.such.method", &json!({})))
+        .collect();
+    for id in ids {
+        client.answer(&id);
+    }
+    drop(client);
+    gateway.says("more=280");
+    assert_eq!(gateway.stderr().matches("no.such.method").count(), 40);
 }
 
 #[test]

@@ -32,6 +32,7 @@ use crate::{
     handshake::{self, Welcome},
     hub::{self, Link},
     listen::{PreHelloPlace, Request},
+    logs,
     websocket::{Incoming, Socket},
 };
 
@@ -184,6 +185,7 @@ struct Session {
     /// What the events that are queued in the socket and not flushed cost.
     events_unflushed: usize,
     role_errors: u32,
+    refusals: logs::Refusals,
     closing: Option<(u16, String)>,
     peer_left: bool,
     /// Whether whole messages may lie in the socket's buffer already, so that waiting for the
@@ -206,7 +208,7 @@ impl Session {
         // It joined before the hello is built: nothing that happens in between is missed.
         if welcome.here.is_tracked() {
             gateway.presence.came(&welcome.here, crate::clock::now_ms());
-            gateway.publish_presence();
+            gateway.publish_arrival();
         }
         socket.queue(handshake::hello(&gateway, &link.principal, &welcome).into());
         socket.try_flush();
@@ -221,6 +223,7 @@ impl Session {
             let left = u64::try_from(at - crate::clock::now_ms()).unwrap_or_default();
             Instant::now() + Duration::from_millis(left)
         });
+        let refusals = logs::Refusals::of(&link.principal.conn_id);
         // One that came while everybody was told to go was not told.
         let stops = gateway.stopping.is_cancelled();
         Self {
@@ -232,6 +235,7 @@ impl Session {
             in_flight: FuturesUnordered::new(),
             events_unflushed: 0,
             role_errors: 0,
+            refusals,
             closing: stops.then(|| (1012, "service restart".to_owned())),
             peer_left: false,
             expires,
@@ -359,8 +363,7 @@ impl Session {
             Err(DecodeError::NotJson) => return,
             Err(DecodeError::Shape { id, problems }) => {
                 let error = ErrorShape::invalid(format!("invalid request frame: {problems}"));
-                self.socket.queue(frame::response_error(&id, &error).into());
-                return;
+                return self.refuse_frame(&id, "-", &error);
             }
         };
         if self.expires.is_some_and(|at| at <= Instant::now()) {
@@ -368,6 +371,9 @@ impl Session {
         }
         if !self.link.is_live() || self.is_over() {
             return;
+        }
+        if request.expected_profile.is_some() {
+            return self.refuse(&request.id, &request.method, &error::other_profile());
         }
         let known = Method::parse(&request.method);
         let admitted = match known {
@@ -456,16 +462,26 @@ impl Session {
 
     /// Answers with an error, and writes one line about it.
     fn refuse(&mut self, id: &str, method: &str, error: &ErrorShape) {
-        tracing::warn!(
-            method = %method.chars().take(80).collect::<String>(),
-            code = error.detail_code().unwrap_or(error.code.as_str()),
-            reason = %error.message.chars().take(300).collect::<String>(),
-            conn = %self.link.principal.conn_id,
-            id = %id.chars().take(80).collect::<String>(),
-            "refused"
-        );
-        let text = frame::response_error(&Value::from(id), error);
-        self.socket.queue(text.into());
+        self.refuse_frame(&Value::from(id), method, error);
+    }
+
+    /// The same where the id is whatever came as such.
+    fn refuse_frame(&mut self, id: &Value, method: &str, error: &ErrorShape) {
+        if self.refusals.is_written(std::time::Instant::now()) {
+            let shown = match id {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            tracing::warn!(
+                method = logs::clip(method, 80),
+                code = error.exact_code(),
+                reason = logs::clip(&error.message, 300),
+                conn = %self.link.principal.conn_id,
+                id = logs::clip(&shown, 80),
+                "refused"
+            );
+        }
+        self.socket.queue(frame::response_error(id, error).into());
     }
 
     /// Its authority is over: with the words of whoever ended it, if somebody did.

@@ -234,22 +234,25 @@ impl Hub {
 
     /// Sends an event to everybody who may see it.
     pub(crate) fn publish(&self, event: Event, payload: &str, version: Option<StateVersion>) {
-        self.publish_each(event, payload, payload, version);
+        self.publish_each(event, Some(payload), payload, version);
     }
 
-    /// The same where the dialects have it otherwise.
+    /// The same where the dialects have it otherwise. `None` for wire 3 tells nobody there, and
+    /// is not counted there.
     pub(crate) fn publish_each(
         &self,
         event: Event,
-        v3_payload: &str,
+        v3_payload: Option<&str>,
         v4_payload: &str,
         version: Option<StateVersion>,
     ) {
-        let v3_parts = EventParts::new(event.name(), v3_payload, version);
+        let v3_parts = v3_payload.map(|payload| EventParts::new(event.name(), payload, version));
         let v4_parts = EventParts::new(event.name(), v4_payload, version);
         let mut guard = self.lock();
         let sessions = &mut *guard;
-        sessions.seq += 1;
+        if v3_parts.is_some() {
+            sessions.seq += 1;
+        }
         let v3 = std::cell::OnceCell::<Utf8Bytes>::new();
         for member in sessions.links.values_mut() {
             let link = &member.link;
@@ -257,9 +260,11 @@ impl Hub {
                 continue;
             }
             let text = match link.principal.dialect {
-                Dialect::V3 => v3
-                    .get_or_init(|| Utf8Bytes::from(v3_parts.frame(Some(sessions.seq))))
-                    .clone(),
+                Dialect::V3 => {
+                    let Some(parts) = &v3_parts else { continue };
+                    v3.get_or_init(|| Utf8Bytes::from(parts.frame(Some(sessions.seq))))
+                        .clone()
+                }
                 Dialect::V4 => {
                     member.seq += 1;
                     Utf8Bytes::from(v4_parts.frame(Some(member.seq)))

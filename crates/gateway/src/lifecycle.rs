@@ -336,7 +336,9 @@ async fn stop(gateway: &Arc<Gateway>) {
     // Wire 4 leaves out what is not expected.
     let v3 = json!({"reason": "gateway stopping", "restartExpectedMs": null}).to_string();
     let v4 = json!({"reason": "gateway stopping"}).to_string();
-    gateway.hub.publish_each(Event::Shutdown, &v3, &v4, None);
+    gateway
+        .hub
+        .publish_each(Event::Shutdown, Some(&v3), &v4, None);
     gateway.hub.close_all(1012, "service restart");
     gateway.tasks.close();
     if tokio::time::timeout(DRAIN, gateway.tasks.wait())

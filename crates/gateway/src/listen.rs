@@ -215,20 +215,23 @@ async fn answer(
     }
     let accept = match upgrade_key(&request) {
         Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
-        Err((status, text)) => return plain(status, text),
+        Err((status, text)) => {
+            log_refused(status, text, address);
+            return plain(status, text);
+        }
     };
     let way = way(&gateway, request.headers(), address.ip());
     if way.peer == Peer::LoopbackProxied && gateway.config.trusted_proxies.is_empty() {
         if gateway.config.refuse_unattributed {
+            log_refused(StatusCode::FORBIDDEN, "proxy_attribution_required", address);
             return unattributed();
         }
         gateway.warn_unattributed();
     }
     let Some(place) = PreHello::take(&gateway, address.ip()) else {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too many unauthenticated connections",
-        );
+        let text = "Too many unauthenticated connections";
+        log_refused(StatusCode::SERVICE_UNAVAILABLE, text, address);
+        return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let protocol = request.headers().get("sec-websocket-protocol").cloned();
@@ -333,6 +336,17 @@ pub(crate) fn way(gateway: &Gateway, headers: &HeaderMap, socket: IpAddr) -> Way
         |address| gateway.config.is_trusted_proxy(address),
         gateway.config.allow_real_ip,
     )
+}
+
+/// One line for an upgrade that is refused by HTTP.
+fn log_refused(status: StatusCode, reason: &'static str, address: SocketAddr) {
+    tracing::warn!(
+        method = "upgrade",
+        code = status.as_u16(),
+        reason,
+        address = %address.ip(),
+        "refused"
+    );
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {

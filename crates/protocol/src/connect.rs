@@ -5,7 +5,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     error::Dialect,
-    frame::StateVersion,
+    frame::{StateVersion, unreadable},
     scope::{Role, ScopeSet},
     shape::{self, COUNT, Field, NON_EMPTY, Shape, optional, required, since_v4},
 };
@@ -282,7 +282,7 @@ pub fn parse_connect(params: Option<&str>) -> Result<ConnectParams, String> {
     let value: Value = params
         .map(serde_json::from_str)
         .transpose()
-        .map_err(|_| "must be object".to_owned())?
+        .map_err(|error| unreadable(&error).to_owned())?
         .unwrap_or(Value::Null);
     let dialect = spoken_dialect(&value);
     let shape = match dialect {

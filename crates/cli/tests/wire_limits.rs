@@ -7,6 +7,7 @@
 
 use std::{
     io::Write as _,
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -87,6 +88,31 @@ fn floods_of_tiny_messages_leave_others_served() {
     for flood in flooding {
         flood.join().unwrap();
     }
+}
+
+#[test]
+fn sockets_that_say_nothing_leave_room_for_clients_of_this_machine() {
+    clawgate_testkit::raise_descriptor_limit();
+    let gateway = gateway!();
+    // Those that said hello are not counted any more.
+    let greeted: Vec<Client> = (0..100).map(|_| gateway.owner(4)).collect();
+    // They have not even asked for an upgrade.
+    let mut idle = Vec::new();
+    for _ in 0..1_024 {
+        idle.push(TcpStream::connect(gateway.address()).unwrap());
+    }
+    // The next ones are told, and further ones dropped.
+    let answer = Client::open_with(gateway.address(), &Upgrade::new()).unwrap_err();
+    assert_eq!(answer.status, 503);
+    drop(greeted);
+    idle.truncate(512);
+    let deadline = Instant::now() + clawgate_testkit::PATIENCE;
+    // The gateway sees them go when it comes to it.
+    while let Err(answer) = Client::open_with(gateway.address(), &Upgrade::new()) {
+        assert_eq!(answer.status, 503);
+        assert!(Instant::now() < deadline);
+    }
+    gateway.owner(4).call("health", &json!({}));
 }
 
 #[test]

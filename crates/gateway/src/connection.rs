@@ -56,7 +56,7 @@ pub(crate) async fn run(
     stream: TcpStream,
     read: Vec<u8>,
     request: Request,
-    place: PreHelloPlace,
+    place: Arc<PreHelloPlace>,
 ) {
     let mut socket = Socket::new(stream, read, PRE_HELLO_BYTES_MAX);
     let conn_id = uuid::Uuid::new_v4().to_string();

@@ -149,6 +149,7 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     for issue in &config.snapshot.warnings {
         tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
     }
+    listen::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
         .max_blocking_threads(16)

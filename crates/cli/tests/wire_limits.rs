@@ -1,10 +1,5 @@
 //! What one peer can take of the gateway: time, sockets, writes, lines of the log.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
-
 use std::{
     io::Write as _,
     net::TcpStream,

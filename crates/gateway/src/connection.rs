@@ -179,7 +179,7 @@ struct Session {
     gateway: Arc<Gateway>,
     socket: Socket,
     link: Arc<Link>,
-    outbox: mpsc::UnboundedReceiver<Utf8Bytes>,
+    outbox: mpsc::Receiver<Utf8Bytes>,
     welcome: Arc<Welcome>,
     in_flight: FuturesUnordered<InFlight>,
     /// What the events that are queued in the socket and not flushed cost.
@@ -202,7 +202,7 @@ impl Session {
         gateway: Arc<Gateway>,
         mut socket: Socket,
         link: Arc<Link>,
-        outbox: mpsc::UnboundedReceiver<Utf8Bytes>,
+        outbox: mpsc::Receiver<Utf8Bytes>,
         welcome: Welcome,
     ) -> Self {
         // It joined before the hello is built: nothing that happens in between is missed.

@@ -28,6 +28,8 @@ use tungstenite::Utf8Bytes;
 /// What a queued message costs beside its bytes: its slot and its allocation. Counted, so that
 /// many small messages are bounded like few large ones.
 const MESSAGE_COST: usize = 128;
+/// Messages in one outbox at most. Each costs something, so the bound in bytes is met first.
+const OUTBOX_MESSAGES_MAX: usize = BUFFERED_BYTES_MAX / MESSAGE_COST + 2;
 
 /// What a message counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
 pub(crate) fn cost(text: &Utf8Bytes) -> usize {
@@ -99,7 +101,7 @@ pub(crate) struct Link {
     live: AtomicBool,
     /// What is in the outbox, or queued and unflushed, costs this much.
     buffered: AtomicUsize,
-    outbox: mpsc::UnboundedSender<Utf8Bytes>,
+    outbox: mpsc::Sender<Utf8Bytes>,
     /// Set once: the first reason to end is the one that is told.
     ending: OnceLock<Ending>,
     ended: Notify,
@@ -189,9 +191,8 @@ impl Hub {
         &self,
         principal: Principal,
         judged_at: u64,
-    ) -> Option<(Arc<Link>, mpsc::UnboundedReceiver<Utf8Bytes>)> {
-        // Bounded by what its messages cost, see `deliver`.
-        let (outbox, receiver) = mpsc::unbounded_channel();
+    ) -> Option<(Arc<Link>, mpsc::Receiver<Utf8Bytes>)> {
+        let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
         let key = principal.conn_id.clone();
         let link = Arc::new(Link {
             principal,
@@ -338,5 +339,115 @@ fn deliver(link: &Link, event: Event, text: Utf8Bytes) {
     }
     link.buffered.fetch_add(cost, Ordering::AcqRel);
     // Its connection may be gone already; it leaves the hub in a moment.
-    let _ = link.outbox.send(text);
+    let _ = link.outbox.try_send(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use clawgate_core::{
+        Scope, ScopeSet,
+        authz::{
+            self, Browser, Check, Credentials, Declared, Evidence, Outcome, Policy, Proof, Record,
+        },
+    };
+
+    use super::*;
+
+    fn principal(conn_id: &str) -> Principal {
+        let evidence = Evidence {
+            peer: Peer::LoopbackDirect,
+            browser: Browser::No,
+            declared: Declared::Other,
+            role: Role::Operator,
+            credentials: Credentials {
+                shared: Check::Valid,
+                ..Credentials::NONE
+            },
+            proof: Proof::Absent,
+            record: Record::Unknown,
+        };
+        let wanted = ScopeSet::from_iter([Scope::READ]);
+        let Outcome::Granted(grant) = authz::grant(&evidence, Some(&wanted), &Policy::default())
+        else {
+            panic!("the secret on this machine is granted");
+        };
+        Principal {
+            conn_id: conn_id.to_owned(),
+            dialect: Dialect::V3,
+            grant,
+            device_id: None,
+            api_token: None,
+            expires_at_ms: None,
+            pending_request: None,
+            peer: Peer::LoopbackDirect,
+            address: "127.0.0.1".to_owned(),
+            client_id: "cli".to_owned(),
+            client_mode: "cli".to_owned(),
+        }
+    }
+
+    fn join(hub: &Hub, conn_id: &str) -> (Arc<Link>, mpsc::Receiver<Utf8Bytes>) {
+        hub.join(principal(conn_id), hub.revocations())
+            .expect("nothing was revoked meanwhile")
+    }
+
+    #[test]
+    fn who_is_cut_off_inside_a_transaction_is_dead_and_learns_how_it_ends_later() {
+        let hub = Hub::default();
+        let (gone, mut outbox) = join(&hub, "gone");
+        let (stays, _kept) = join(&hub, "stays");
+        let judged_at = hub.revocations();
+        assert_eq!(hub.cut(None, |principal| principal.conn_id == "gone"), 1);
+        assert!(!gone.is_live() && gone.ending().is_none());
+        assert!(stays.is_live());
+        hub.publish(Event::Tick, "{}", None);
+        assert!(outbox.try_recv().is_err(), "it hears nothing more");
+        assert!(
+            hub.join(principal("new"), judged_at).is_none(),
+            "what was judged before is judged again"
+        );
+        hub.revoke(4001, "device removed", None, |principal| {
+            principal.conn_id == "gone"
+        });
+        let ending = gone.ending().unwrap();
+        assert_eq!(
+            (ending.code, ending.reason.as_str()),
+            (4001, "device removed")
+        );
+    }
+
+    #[test]
+    fn the_first_reason_to_end_is_the_one_that_is_told() {
+        let hub = Hub::default();
+        let (link, _outbox) = join(&hub, "a");
+        hub.revoke(4001, "device removed", None, |_| true);
+        hub.close_all(1012, "service restart");
+        assert_eq!(link.ending().unwrap().reason, "device removed");
+    }
+
+    #[test]
+    fn a_backlog_is_bounded_by_its_bytes_and_ends_with_the_true_reason() {
+        let hub = Hub::default();
+        let (link, mut outbox) = join(&hub, "a");
+        // Many more than the messages that an outbox once held.
+        let payload = format!(r#""{}""#, "x".repeat(1_000));
+        for _ in 0..60_000 {
+            hub.publish(Event::Tick, &payload, None);
+        }
+        assert!(link.is_live(), "what may be dropped ends nobody");
+        assert!(link.buffered.load(Ordering::Acquire) < BUFFERED_BYTES_MAX + 2_000);
+        hub.publish(Event::Health, "{}", None);
+        assert!(!link.is_live());
+        let ending = link.ending().unwrap();
+        assert_eq!(
+            (ending.code, ending.reason.as_str()),
+            (1008, "slow consumer")
+        );
+        assert!(!ending.after_queue);
+        let mut queued = 0;
+        while outbox.try_recv().is_ok() {
+            queued += 1;
+        }
+        assert!(queued > 40_000, "{queued}");
+    }
 }

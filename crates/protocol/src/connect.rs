@@ -532,6 +532,25 @@ mod tests {
     }
 
     #[test]
+    fn params_that_cannot_be_read_are_told_why() {
+        assert_eq!(
+            parse_connect(Some(r#"{"locale":"\ud800"}"#)).unwrap_err(),
+            "must not hold half of a surrogate pair"
+        );
+    }
+
+    #[test]
+    fn repeated_scopes_are_signed_as_sent_and_held_once() {
+        let params = parse_connect(Some(
+            r#"{"minProtocol":3,"maxProtocol":3,"scopes":["b","a","b"],
+                "client":{"id":"cli","version":"1","platform":"linux","mode":"cli"}}"#,
+        ))
+        .unwrap();
+        assert_eq!(params.signed_scopes, "b,a,b");
+        assert_eq!(params.scopes.unwrap().joined(), "b,a");
+    }
+
+    #[test]
     fn credentials_do_not_print() {
         let auth = AuthClaim {
             token: Some("canary".to_owned()),

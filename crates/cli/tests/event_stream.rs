@@ -81,8 +81,17 @@ fn coming_and_going_is_told_to_those_who_may_read() {
     for protocol in DIALECTS {
         let mut watching = reader(&gateway, protocol);
         let instance = format!("desk-{protocol}");
+        let mut new = reader(&gateway, 4);
         let guest = tracked(&gateway, protocol, &instance);
-        let came = watching.event("presence");
+        // Wire 4 alone is told at once; wire 3 hears of it with the next change.
+        let told = new.event("presence");
+        let came = if protocol == 4 {
+            watching.event("presence")
+        } else {
+            let names = watching.event_names_until_now();
+            assert!(!names.contains(&"presence".to_owned()), "{names:?}");
+            told
+        };
         let entry = of(&came, &instance);
         assert_eq!(entry["reason"], "connect");
         assert_eq!(entry["host"], "Desk");
@@ -98,6 +107,79 @@ fn coming_and_going_is_told_to_those_who_may_read() {
         assert!(counters(&went) > counters(&came), "{came} {went}");
         assert!(came["stateVersion"]["health"].is_u64());
     }
+}
+
+#[test]
+fn presence_entries_have_the_members_of_the_readers_dialect() {
+    let gateway = gateway!();
+    let connect = Connect::new(4)
+        .token(TOKEN)
+        .scopes(READ)
+        .client("openclaw-macos", "ui")
+        .with_client("instanceId", "desk")
+        .with_client("timeZone", "Europe/Berlin");
+    let (_guest, hello) = gateway.welcome(&connect);
+    let of_desk = |entries: &Value| {
+        let entries = entries.as_array().unwrap();
+        let desk = entries.iter().find(|entry| entry["instanceId"] == "desk");
+        (entries[0].clone(), desk.unwrap().clone())
+    };
+    let (own, desk) = of_desk(&hello.raw["snapshot"]["presence"]);
+    assert!(own["instanceId"].is_string(), "{own}");
+    assert_eq!(desk["clientId"], "openclaw-macos");
+    assert_eq!(desk["timeZone"], "Europe/Berlin");
+    assert_eq!(desk["onlineSince"], desk["ts"]);
+    assert_eq!(
+        of_desk(&reader(&gateway, 4).call("system-presence", &json!({}))).1,
+        desk
+    );
+    let (own, desk) = of_desk(&reader(&gateway, 3).call("system-presence", &json!({})));
+    assert!(own.get("instanceId").is_none(), "{own}");
+    assert!(own["modelIdentifier"].is_string(), "{own}");
+    for key in ["clientId", "timeZone", "onlineSince"] {
+        assert!(desk.get(key).is_none(), "{key}: {desk}");
+    }
+}
+
+#[test]
+fn a_mistyped_field_of_a_beacon_counts_as_absent() {
+    let gateway = gateway!();
+    for protocol in DIALECTS {
+        let mut client = gateway.owner(protocol);
+        let text = format!("Node: odd-{protocol}");
+        client.call(
+            "system-event",
+            &json!({"text": text, "mode": 5, "tags": ["a", 1], "lastInputSeconds": "x", "ip": "10.0.0.9"}),
+        );
+        let list = client.call("system-presence", &json!({}));
+        let entry = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|entry| entry["text"] == text.as_str())
+            .unwrap();
+        assert_eq!(entry["ip"], "10.0.0.9");
+        for key in ["mode", "tags", "lastInputSeconds"] {
+            assert!(entry.get(key).is_none(), "{key}: {entry}");
+        }
+        let error = client.refused("system-event", &json!({"text": 5}));
+        assert_eq!(error.message, "text required");
+    }
+}
+
+#[test]
+fn the_health_counter_grows_when_heartbeats_are_switched() {
+    let gateway = gateway!();
+    let mut owner = gateway.owner(4);
+    let counted = || {
+        let (_, hello) = gateway.welcome(&Connect::new(4).token(TOKEN).scopes(READ));
+        hello.raw["snapshot"]["stateVersion"]["health"]
+            .as_u64()
+            .unwrap()
+    };
+    let before = counted();
+    owner.call("set-heartbeats", &json!({"enabled": true}));
+    assert!(counted() > before);
 }
 
 fn of(event: &Value, instance: &str) -> Value {
@@ -262,7 +344,14 @@ fn both_dialects_are_told_the_same_in_the_same_order() {
     let told = |events: Vec<Value>| -> Vec<(String, String)> {
         events
             .iter()
-            .map(|event| (event["event"].to_string(), event["payload"].to_string()))
+            .map(|event| {
+                let mut payload = event["payload"].clone();
+                // The gateway's own entry is another one by dialect.
+                if let Some(entries) = payload["presence"].as_array_mut() {
+                    entries.remove(0);
+                }
+                (event["event"].to_string(), payload.to_string())
+            })
             .collect()
     };
     let (a, b) = (told(old.events_until_now()), told(new.events_until_now()));

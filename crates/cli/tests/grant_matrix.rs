@@ -158,8 +158,8 @@ const DIFFERENCES: &[Difference] = &[
         name: "hints name no program of the original",
         theirs: |row| row.outcome.contains("openclaw doctor"),
         ours: &["ERR INVALID_REQUEST AUTH_TOKEN_MISSING - token_missing \
-                 update_auth_configuration - | unauthorized: gateway token missing (open the \
-                 dashboard URL and paste the token in Control UI settings) | 1008 ="],
+                 update_auth_configuration - | unauthorized: gateway token missing (paste in \
+                 Control UI settings) | 1008 ="],
     },
     Difference {
         name: "an address in gateway.trustedProxies is never direct, as in wire 3",

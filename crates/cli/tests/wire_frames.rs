@@ -140,6 +140,39 @@ fn an_unknown_method_is_unknown_to_an_administrator_and_forbidden_to_others() {
 }
 
 #[test]
+fn a_known_method_that_is_not_served_asks_for_its_own_scope_first() {
+    let gateway = gateway!();
+    for (protocol, method, scope) in [
+        (3, "channels.status", "operator.read"),
+        (4, "channels.status", "operator.read"),
+        (3, "chat.send", "operator.write"),
+        (3, "talk.mode", "operator.write"),
+        (4, "talk.mode", "operator.talk"),
+        (3, "exec.approval.resolve", "operator.approvals"),
+        (4, "question.list", "operator.questions"),
+        (3, "node.rename", "operator.pairing"),
+        (4, "config.set", "operator.admin"),
+    ] {
+        let with = |scopes: &[&str]| {
+            let connect = Connect::new(protocol).token(TOKEN).scopes(scopes);
+            gateway.welcome(&connect).0
+        };
+        let error = with(&[]).refused(method, &json!({}));
+        assert_eq!(
+            error.message,
+            format!("missing scope: {scope}"),
+            "wire {protocol}: {method}"
+        );
+        let error = with(&[scope]).refused(method, &json!({}));
+        assert_eq!(
+            error.message,
+            format!("unknown method: {method}"),
+            "wire {protocol}"
+        );
+    }
+}
+
+#[test]
 fn a_second_connect_is_refused_and_changes_nothing() {
     let gateway = gateway!();
     for protocol in DIALECTS {
@@ -313,6 +346,74 @@ fn deep_nesting_is_refused_and_harms_nothing() {
         }
         lives(&mut client);
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_the_true_reason() {
+    let gateway = gateway!();
+    for protocol in DIALECTS {
+        let mut client = gateway.owner(protocol);
+        for (method, params, reason) in [
+            (
+                "wake",
+                r#"{"mode":"now","text":"\ud800"}"#,
+                "must not hold half of a surrogate pair",
+            ),
+            (
+                "logs.tail",
+                r#"{"limit":1e999}"#,
+                "must not hold numbers beyond 1.8e308",
+            ),
+        ] {
+            let answer = client.raw(&format!(
+                r#"{{"type":"req","id":"u","method":"{method}","params":{params}}}"#
+            ));
+            assert_eq!(answer["id"], "u");
+            let message = format!("invalid {method} params: {reason}");
+            assert_eq!(error_of(&answer).1, message, "wire {protocol}");
+        }
+        let answer = client.raw(r#"{"type":"req","id":"\ud800","method":"health"}"#);
+        assert_eq!(
+            error_of(&answer),
+            (
+                &json!("invalid"),
+                "invalid request frame: must not hold half of a surrogate pair"
+            ),
+            "wire {protocol}"
+        );
+        lives(&mut client);
+    }
+}
+
+#[test]
+fn an_id_of_more_than_1024_characters_is_not_repeated() {
+    let gateway = gateway!();
+    for (protocol, not) in [(3, "NOT"), (4, "not")] {
+        let mut client = gateway.owner(protocol);
+        let request = |id: &str| json!({"type": "req", "id": id, "method": "health"}).to_string();
+        let long = "i".repeat(1_024);
+        assert_eq!(client.raw(&request(&long))["id"], long.as_str());
+        let answer = client.raw(&request(&"i".repeat(1024 * 1024)));
+        let message =
+            format!("invalid request frame: at /id: must {not} have more than 1024 characters");
+        assert_eq!(error_of(&answer), (&json!("invalid"), message.as_str()));
+    }
+}
+
+#[test]
+fn a_call_on_behalf_of_a_profile_is_refused_on_wire_4() {
+    let gateway = gateway!();
+    let mut client = gateway.owner(4);
+    let answer = client.raw(
+        &json!({"type": "req", "id": "p", "method": "health", "expectedProfileId": "p-1"})
+            .to_string(),
+    );
+    assert_eq!(answer["error"]["code"], "INVALID_REQUEST");
+    assert_eq!(
+        answer["error"]["details"],
+        json!({"reason": "EXPECTED_PROFILE_MISMATCH", "execution": "not_started"})
+    );
+    lives(&mut client);
 }
 
 #[test]

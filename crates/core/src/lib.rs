@@ -14,6 +14,7 @@ pub mod origin;
 pub mod pairing;
 pub mod peer;
 pub mod proof;
+pub mod write_limit;
 
 pub use clawgate_protocol::{
     Access, ConnId, DeviceId, Dialect, ErrorCode, JobId, Method, PairingRequestId, Role, RunId,

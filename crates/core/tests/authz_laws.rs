@@ -31,7 +31,7 @@ use clawgate_core::{
     peer::{self, Forwarding},
     proof::ProofFault,
 };
-use clawgate_protocol::method::{NODE_ONLY, access_by_name};
+use clawgate_protocol::method::{access_by_name, node_only};
 
 /// A set of scopes, one bit per name of [`NAMES`].
 type Mask = u16;
@@ -540,7 +540,7 @@ fn is_enforced(grant: &Grant, scopes: Mask, admitted: &mut HashSet<(Role, Mask)>
             .iter()
             .map(|method| method.spec().access(dialect).clone());
         let unserved = ["no.such.method", "", "HEALTH", "config.set", "connect"];
-        let names = NODE_ONLY
+        let names = node_only(dialect)
             .iter()
             .chain(&unserved)
             .map(|name| access_by_name(name, dialect));

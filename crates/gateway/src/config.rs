@@ -305,7 +305,7 @@ impl Config {
                 60_000,
             )
             .and_then(|ms| u64::try_from(ms).ok())
-            .unwrap_or(3_000);
+            .unwrap_or(15_000);
         let proxy = look.inner(&gateway, "gateway", "proxy");
         let refuse_unattributed = match look
             .text(&proxy, "gateway.proxy.unattributed", "unattributed")

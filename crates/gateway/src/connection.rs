@@ -5,16 +5,23 @@
 //! one wake-up is written in one go. When the peer does not read, this stops reading: a client
 //! that only sends is held back by its own socket, and costs a bounded amount of memory.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
-use clawgate_core::{Dialect, Method, authz};
+use clawgate_core::{Dialect, Method, authz, write_limit};
 use clawgate_protocol::{
+    ErrorShape,
     event::Event,
     frame::{self, DecodeError, EventParts, PAYLOAD_BYTES_MAX, PRE_HELLO_BYTES_MAX},
     method,
 };
 use futures_util::{Stream as _, stream::FuturesUnordered};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 use tungstenite::Utf8Bytes;
 
@@ -23,8 +30,9 @@ use crate::{
     dispatch::{self, Answer, Call, Reply},
     error,
     handshake::{self, Welcome},
-    hub::{Link, Outgoing},
+    hub::{self, Link},
     listen::{PreHelloPlace, Request},
+    logs,
     websocket::{Incoming, Socket},
 };
 
@@ -32,7 +40,8 @@ use crate::{
 const IN_FLIGHT_MAX: usize = 64;
 /// Unflushed bytes above which no more is read and no more events are taken.
 const UNFLUSHED_BYTES_MAX: usize = 256 * 1024;
-/// Messages taken in one wake-up, so that one busy client does not starve the others.
+/// Messages taken in one wake-up, control frames among them, so that one busy client does not
+/// starve the others.
 const READ_BATCH_MAX: usize = 64;
 /// Role errors in a row after which the connection is closed.
 const ROLE_ERRORS_MAX: u32 = 10;
@@ -47,7 +56,7 @@ pub(crate) async fn run(
     stream: TcpStream,
     read: Vec<u8>,
     request: Request,
-    place: PreHelloPlace,
+    place: Arc<PreHelloPlace>,
 ) {
     let mut socket = Socket::new(stream, read, PRE_HELLO_BYTES_MAX);
     let conn_id = uuid::Uuid::new_v4().to_string();
@@ -116,24 +125,44 @@ enum First {
     Gone,
 }
 
+/// The first text, however much else is sent before it: the deadline is looked at before every
+/// batch, and after a full batch others have their turn.
 async fn first_message(socket: &mut Socket, deadline: Instant) -> First {
     loop {
         socket.try_flush();
         if socket.has_ended() {
             return First::Gone;
         }
-        match socket.try_read() {
-            Incoming::Text(text) => return First::Text(text),
-            Incoming::Control => continue,
-            Incoming::Nothing => {}
-            Incoming::TooLarge => return First::Close(1009),
-            Incoming::Broken(code) => return First::Close(code),
-            Incoming::Closed => {
-                socket.try_flush();
-                return First::Gone;
+        if Instant::now() >= deadline {
+            return First::Close(1000);
+        }
+        // Answers to its pings that it does not read are not piled up.
+        let reads = socket.unflushed() <= PRE_HELLO_BYTES_MAX;
+        let mut may_have_more = reads;
+        if reads {
+            for _ in 0..READ_BATCH_MAX {
+                match socket.try_read() {
+                    Incoming::Text(text) => return First::Text(text),
+                    Incoming::Control => {}
+                    Incoming::Nothing => {
+                        may_have_more = false;
+                        break;
+                    }
+                    Incoming::TooLarge => return First::Close(1009),
+                    Incoming::Broken(code) => return First::Close(code),
+                    Incoming::Closed => {
+                        socket.try_flush();
+                        return First::Gone;
+                    }
+                }
             }
         }
-        match tokio::time::timeout_at(deadline, socket.ready(true)).await {
+        if may_have_more {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::task::consume_budget().await;
+        match tokio::time::timeout_at(deadline, socket.ready(reads)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return First::Gone,
             Err(_) => return First::Close(1000),
@@ -150,12 +179,13 @@ struct Session {
     gateway: Arc<Gateway>,
     socket: Socket,
     link: Arc<Link>,
-    outbox: mpsc::Receiver<Outgoing>,
+    outbox: mpsc::Receiver<Utf8Bytes>,
     welcome: Arc<Welcome>,
     in_flight: FuturesUnordered<InFlight>,
-    /// Bytes of events that are queued in the socket and not flushed.
+    /// What the events that are queued in the socket and not flushed cost.
     events_unflushed: usize,
     role_errors: u32,
+    refusals: logs::Refusals,
     closing: Option<(u16, String)>,
     peer_left: bool,
     /// Whether whole messages may lie in the socket's buffer already, so that waiting for the
@@ -172,13 +202,13 @@ impl Session {
         gateway: Arc<Gateway>,
         mut socket: Socket,
         link: Arc<Link>,
-        outbox: mpsc::Receiver<Outgoing>,
+        outbox: mpsc::Receiver<Utf8Bytes>,
         welcome: Welcome,
     ) -> Self {
         // It joined before the hello is built: nothing that happens in between is missed.
         if welcome.here.is_tracked() {
             gateway.presence.came(&welcome.here, crate::clock::now_ms());
-            gateway.publish_presence();
+            gateway.publish_arrival();
         }
         socket.queue(handshake::hello(&gateway, &link.principal, &welcome).into());
         socket.try_flush();
@@ -193,6 +223,7 @@ impl Session {
             let left = u64::try_from(at - crate::clock::now_ms()).unwrap_or_default();
             Instant::now() + Duration::from_millis(left)
         });
+        let refusals = logs::Refusals::of(&link.principal.conn_id);
         // One that came while everybody was told to go was not told.
         let stops = gateway.stopping.is_cancelled();
         Self {
@@ -204,6 +235,7 @@ impl Session {
             in_flight: FuturesUnordered::new(),
             events_unflushed: 0,
             role_errors: 0,
+            refusals,
             closing: stops.then(|| (1012, "service restart".to_owned())),
             peer_left: false,
             expires,
@@ -227,12 +259,15 @@ impl Session {
 
     /// One wake-up: wait for something, do all of it that is there, flush once.
     async fn turn(&mut self) {
+        // A peer that always has something ready must not keep the others waiting.
+        tokio::task::consume_budget().await;
         let congested = self.socket.unflushed() > UNFLUSHED_BYTES_MAX;
         let reads = !congested && self.in_flight.len() < IN_FLIGHT_MAX;
         let flushes = self.socket.unflushed() > 0;
         tokio::select! {
             biased;
-            outgoing = self.outbox.recv(), if !congested => self.take_outgoing(outgoing),
+            () = self.link.ended() => self.take_ending(),
+            text = self.outbox.recv(), if !congested => self.take_events(text),
             (id, method, reply) = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
                 self.answer(&id, method, reply);
             }
@@ -253,28 +288,36 @@ impl Session {
             self.link.sent(self.events_unflushed);
             self.events_unflushed = 0;
         }
-        // Disarmed, or revoked while its outbox was full: the close did not come, the fact still
-        // holds. What is under way is answered first; one of these calls may be what ended it.
-        let settled = self.outbox.is_empty() && self.in_flight.is_empty();
-        if !self.link.is_live() && self.closing.is_none() && settled {
+        // Cut off, and what it began before is answered: nobody else needs to say that it is over.
+        if !self.link.is_live() && self.closing.is_none() && self.in_flight.is_empty() {
             self.end_of_authority();
         }
     }
 
-    fn take_outgoing(&mut self, first: Option<Outgoing>) {
+    /// Somebody ends this session: at once, or after what is queued for it. Whether the peer
+    /// reads does not matter.
+    fn take_ending(&mut self) {
+        let Some(ending) = self.link.ending() else {
+            return;
+        };
+        if ending.after_queue && self.link.is_live() {
+            while let Ok(text) = self.outbox.try_recv() {
+                self.socket.queue(text);
+            }
+        }
+        self.closing = Some((ending.code, ending.reason.clone()));
+    }
+
+    fn take_events(&mut self, first: Option<Utf8Bytes>) {
+        // What was queued for an authority that is gone is not for this peer any more.
+        if !self.link.is_live() {
+            return;
+        }
         let mut next = first;
         let mut taken = 0;
-        while let Some(outgoing) = next {
-            match outgoing {
-                Outgoing::Text(text) => {
-                    self.events_unflushed += text.len();
-                    self.socket.queue(text);
-                }
-                Outgoing::Close(code, reason) => {
-                    self.closing = Some((code, reason));
-                    return;
-                }
-            }
+        while let Some(text) = next {
+            self.events_unflushed += hub::cost(&text);
+            self.socket.queue(text);
             taken += 1;
             if taken >= READ_BATCH_MAX || self.socket.unflushed() > UNFLUSHED_BYTES_MAX {
                 return;
@@ -319,11 +362,8 @@ impl Session {
             Ok(request) => request,
             Err(DecodeError::NotJson) => return,
             Err(DecodeError::Shape { id, problems }) => {
-                let error = clawgate_protocol::ErrorShape::invalid(format!(
-                    "invalid request frame: {problems}"
-                ));
-                self.socket.queue(frame::response_error(&id, &error).into());
-                return;
+                let error = ErrorShape::invalid(format!("invalid request frame: {problems}"));
+                return self.refuse_frame(&id, "-", &error);
             }
         };
         if self.expires.is_some_and(|at| at <= Instant::now()) {
@@ -331,6 +371,9 @@ impl Session {
         }
         if !self.link.is_live() || self.is_over() {
             return;
+        }
+        if request.expected_profile.is_some() {
+            return self.refuse(&request.id, &request.method, &error::other_profile());
         }
         let known = Method::parse(&request.method);
         let admitted = match known {
@@ -351,9 +394,14 @@ impl Session {
             return;
         }
         self.role_errors = 0;
+        if let Some(method) = known
+            && let Err(error) = self.count_write(method)
+        {
+            return self.refuse(&request.id, &request.method, &error);
+        }
         let Some(method) = known else {
             let message = format!("unknown method: {}", request.method);
-            let error = clawgate_protocol::ErrorShape::invalid(message);
+            let error = ErrorShape::invalid(message);
             return self.refuse(&request.id, &request.method, &error);
         };
         let call = Call {
@@ -373,6 +421,35 @@ impl Session {
         }
     }
 
+    /// Counts a control-plane write of a caller elsewhere.
+    fn count_write(&self, method: Method) -> Result<(), ErrorShape> {
+        let principal = &self.link.principal;
+        let spec = method.spec();
+        if !spec.control_write || !write_limit::is_limited(principal.dialect, principal.peer) {
+            return Ok(());
+        }
+        let writer = write_limit::Writer {
+            method: spec.name,
+            device: principal.device_id.clone(),
+            address: principal.address.clone(),
+        };
+        self.gateway
+            .write_windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(writer, crate::clock::now_ms())
+            .map_err(|wait_ms| {
+                let message = format!(
+                    "rate limit exceeded for {}; retry after {}s",
+                    spec.name,
+                    wait_ms.div_ceil(1_000)
+                );
+                ErrorShape::unavailable(message)
+                    .with_details(json!({"method": spec.name, "limit": "30 per 60s"}))
+                    .retry_after(wait_ms)
+            })
+    }
+
     fn answer(&mut self, id: &str, method: &str, reply: Reply) {
         match reply.outcome {
             Ok(payload) => self.socket.queue(frame::response_ok(id, &payload).into()),
@@ -384,24 +461,38 @@ impl Session {
     }
 
     /// Answers with an error, and writes one line about it.
-    fn refuse(&mut self, id: &str, method: &str, error: &clawgate_protocol::ErrorShape) {
-        tracing::warn!(
-            method = %method.chars().take(80).collect::<String>(),
-            code = error.detail_code().unwrap_or(error.code.as_str()),
-            reason = %error.message.chars().take(300).collect::<String>(),
-            conn = %self.link.principal.conn_id,
-            id = %id.chars().take(80).collect::<String>(),
-            "refused"
-        );
-        let text = frame::response_error(&Value::from(id), error);
-        self.socket.queue(text.into());
+    fn refuse(&mut self, id: &str, method: &str, error: &ErrorShape) {
+        self.refuse_frame(&Value::from(id), method, error);
     }
 
+    /// The same where the id is whatever came as such.
+    fn refuse_frame(&mut self, id: &Value, method: &str, error: &ErrorShape) {
+        if self.refusals.is_written(std::time::Instant::now()) {
+            let shown = match id {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            tracing::warn!(
+                method = logs::clip(method, 80),
+                code = error.exact_code(),
+                reason = logs::clip(&error.message, 300),
+                conn = %self.link.principal.conn_id,
+                id = logs::clip(&shown, 80),
+                "refused"
+            );
+        }
+        self.socket.queue(frame::response_error(id, error).into());
+    }
+
+    /// Its authority is over: with the words of whoever ended it, if somebody did.
     fn end_of_authority(&mut self) {
-        self.closing = Some((
-            crate::pairing::AUTHORITY_CHANGED,
-            "gateway auth changed".to_owned(),
-        ));
+        self.closing = Some(match self.link.ending() {
+            Some(ending) => (ending.code, ending.reason.clone()),
+            None => (
+                crate::pairing::AUTHORITY_CHANGED,
+                "gateway auth changed".to_owned(),
+            ),
+        });
     }
 
     fn pings(&self) -> bool {
@@ -420,17 +511,31 @@ impl Session {
     }
 
     async fn end(self) {
-        let conn_id = &self.link.principal.conn_id;
-        self.gateway.hub.leave(conn_id);
-        if self.welcome.here.is_tracked() {
-            self.gateway
-                .presence
-                .went(&self.welcome.here, crate::clock::now_ms());
-            self.gateway.publish_presence();
+        let Self {
+            gateway,
+            mut socket,
+            link,
+            welcome,
+            closing,
+            outbox,
+            ..
+        } = self;
+        // What waits in it is not kept while the peer takes its time.
+        drop(outbox);
+        let conn_id = &link.principal.conn_id;
+        gateway.hub.leave(conn_id);
+        if welcome.here.is_tracked() {
+            gateway.presence.went(&welcome.here, crate::clock::now_ms());
+            gateway.publish_presence();
         }
-        tracing::debug!(conn = %conn_id, "disconnected");
-        let mut socket = self.socket;
-        if let Some((code, reason)) = &self.closing {
+        match &closing {
+            Some((1008, reason)) => tracing::warn!(
+                conn = %conn_id, client = %link.principal.client_id,
+                address = %link.principal.address, %reason, "a session was ended"
+            ),
+            _ => tracing::debug!(conn = %conn_id, "disconnected"),
+        }
+        if let Some((code, reason)) = &closing {
             socket.queue_close(*code, reason);
         }
         if !socket.has_ended() {
@@ -442,6 +547,8 @@ impl Session {
 /// Waits for the socket, unless there may be something to read in its buffer.
 async fn ready(socket: &Socket, reads: bool, may_have_more: bool) -> std::io::Result<()> {
     if reads && may_have_more {
+        // A full batch was read: others have their turn before the next one.
+        tokio::task::yield_now().await;
         return Ok(());
     }
     socket.ready(reads).await

@@ -6,7 +6,11 @@
 use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use clawgate_core::{Dialect, Method};
-use clawgate_protocol::{ErrorShape, frame::to_json, shape};
+use clawgate_protocol::{
+    ErrorShape,
+    frame::{self, to_json},
+    shape,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -122,8 +126,9 @@ impl Call<'_> {
     pub(crate) fn unchecked(&self) -> Result<Value, ErrorShape> {
         match self.params.as_deref() {
             None | Some("null") => Ok(Value::Object(serde_json::Map::new())),
-            Some(text) => serde_json::from_str(text)
-                .map_err(|_| self.invalid("must not be nested deeper than 128 levels")),
+            Some(text) => {
+                serde_json::from_str(text).map_err(|error| self.invalid(frame::unreadable(&error)))
+            }
         }
     }
 

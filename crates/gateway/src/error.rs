@@ -35,6 +35,12 @@ pub(crate) fn missing_scope(principal: &Principal, scope: &Scope) -> ErrorShape 
     }
 }
 
+/// A call on behalf of a profile: there are none, so it is somebody else's.
+pub(crate) fn other_profile() -> ErrorShape {
+    ErrorShape::invalid("expected profile does not match this connection's profile")
+        .with_details(json!({"reason": "EXPECTED_PROFILE_MISMATCH", "execution": "not_started"}))
+}
+
 /// Something failed inside: logged once with an id, and the peer gets the id alone.
 pub(crate) fn internal(doing: &'static str, error: &dyn std::fmt::Display) -> ErrorShape {
     let incident = uuid::Uuid::new_v4();

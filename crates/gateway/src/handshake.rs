@@ -33,8 +33,10 @@ use crate::{
     clock::now_ms,
     config::Auth,
     credentials::{Checked, Checker, Presented},
+    error,
     hub::Principal,
     listen::Request,
+    logs,
     pairing::{Arrival, IssuedToken},
     presence::Here,
     tokens::Held,
@@ -46,6 +48,10 @@ pub(crate) struct Refusal {
     pub response: Option<(Value, ErrorShape)>,
     pub code: u16,
     pub reason: String,
+    /// What was asked for instead of `connect`, for the log.
+    method: Option<String>,
+    /// What the client calls itself, for the log.
+    client: Option<String>,
 }
 
 impl Refusal {
@@ -54,6 +60,8 @@ impl Refusal {
             response: None,
             code,
             reason: reason.to_owned(),
+            method: None,
+            client: None,
         }
     }
 
@@ -63,6 +71,8 @@ impl Refusal {
             response: Some((Value::from(id), error)),
             code: 1008,
             reason,
+            method: None,
+            client: None,
         }
     }
 
@@ -70,6 +80,29 @@ impl Refusal {
         self.code = code;
         self.reason = reason.into();
         self
+    }
+
+    /// One line for a refused connect.
+    fn log(&self, request: &Request, conn_id: &str) {
+        let (id, code) = match &self.response {
+            Some((id, error)) => (id.as_str().unwrap_or("-"), error.exact_code().to_owned()),
+            None => ("-", self.code.to_string()),
+        };
+        let reason = match self.reason.as_str() {
+            "" => "not JSON",
+            reason => reason,
+        };
+        tracing::warn!(
+            method = logs::clip(self.method.as_deref().unwrap_or("connect"), 80),
+            code,
+            reason = logs::clip(reason, 300),
+            conn = conn_id,
+            id = logs::clip(id, 80),
+            peer = request.way.peer.as_str(),
+            address = %request.client_address(),
+            client = self.client.as_deref().unwrap_or("-"),
+            "refused"
+        );
     }
 }
 
@@ -91,8 +124,22 @@ pub(crate) struct Explained {
     pub requested: Option<ScopeSet>,
 }
 
-/// Judges the first message of a socket.
+/// Judges the first message of a socket. A refusal has its line in the log.
 pub(crate) async fn judge(
+    gateway: &Arc<Gateway>,
+    request: &Request,
+    conn_id: &str,
+    nonce: &str,
+    text: &str,
+) -> Result<(Principal, Welcome), Refusal> {
+    let judged = judge_text(gateway, request, conn_id, nonce, text).await;
+    if let Err(refusal) = &judged {
+        refusal.log(request, conn_id);
+    }
+    judged
+}
+
+async fn judge_text(
     gateway: &Arc<Gateway>,
     request: &Request,
     conn_id: &str,
@@ -109,7 +156,10 @@ pub(crate) async fn judge(
     let id = frame.id.into_owned();
     if frame.method != "connect" {
         let message = "invalid handshake: first request must be connect";
-        return Err(Refusal::answered(&id, ErrorShape::invalid(message)));
+        return Err(Refusal {
+            method: Some(frame.method.into_owned()),
+            ..Refusal::answered(&id, ErrorShape::invalid(message))
+        });
     }
     let params = parse_connect(frame.params.as_deref()).map_err(|problems| {
         Refusal::answered(
@@ -130,11 +180,15 @@ pub(crate) async fn judge(
         dialect,
         params: &params,
     };
-    let judged = attempt.judge().await;
-    if let Err(refusal) = &judged {
-        attempt.log(refusal);
-    }
-    judged
+    let judged = if dialect == Dialect::V4 && frame.expected_profile.is_some() {
+        Err(attempt.refuse(error::other_profile()))
+    } else {
+        attempt.judge().await
+    };
+    judged.map_err(|refusal| Refusal {
+        client: Some(params.client.id.clone()),
+        ..refusal
+    })
 }
 
 /// The dialect that both speak. A probe of the newer version offers 3 as well and is answered in 4.
@@ -260,12 +314,6 @@ impl Attempt<'_> {
             return (Proof::Absent, None);
         };
         let client = &self.params.client;
-        let scopes = self
-            .params
-            .scopes
-            .as_ref()
-            .map(ScopeSet::joined)
-            .unwrap_or_default();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -280,7 +328,7 @@ impl Attempt<'_> {
                 client_id: &client.id,
                 client_mode: &client.mode,
                 role: role_name,
-                scopes: &scopes,
+                scopes: &self.params.signed_scopes,
                 signed_at_ms,
                 token: self.params.auth.signed_token(),
                 nonce: &device.nonce,
@@ -378,6 +426,7 @@ impl Attempt<'_> {
                 .as_ref()
                 .and_then(|held| held.expires_at_ms),
             pending_request,
+            peer: self.request.way.peer,
             address: self.request.client_address(),
             client_id: client.id.clone(),
             client_mode: client.mode.clone(),
@@ -462,22 +511,6 @@ impl Attempt<'_> {
         self.refuse(ErrorShape::unavailable(format!(
             "internal error (incident {incident})"
         )))
-    }
-
-    /// One line for a refused connect.
-    fn log(&self, refusal: &Refusal) {
-        let error = refusal.response.as_ref().map(|(_, error)| error);
-        tracing::warn!(
-            method = "connect",
-            code = error.and_then(ErrorShape::detail_code).unwrap_or("-"),
-            reason = %refusal.reason,
-            conn = self.conn_id,
-            id = self.id,
-            peer = self.request.way.peer.as_str(),
-            address = %self.request.client_address(),
-            client = %self.params.client.id,
-            "refused"
-        );
     }
 }
 

@@ -2,35 +2,57 @@
 //!
 //! An event is encoded once and shared by all its receivers. Whoever commits a change publishes
 //! it, in commit order; the hub numbers it (one counter for all on wire 3, one per connection on
-//! wire 4) and puts it into each receiver's bounded outbox without ever waiting: a droppable
-//! event is skipped for a slow receiver, any other closes it.
+//! wire 4) and puts it into each receiver's outbox without ever waiting. An outbox is bounded by
+//! its bytes: a droppable event is skipped for a slow receiver, any other closes it. How a session
+//! is to end stands beside its outbox, so that a receiver that reads nothing is ended all the same.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use clawgate_core::{DeviceId, Dialect, Role, authz::Grant};
+use clawgate_core::{
+    DeviceId, Dialect, Role,
+    authz::{Grant, Peer},
+};
 use clawgate_protocol::{
     event::{Event, Gate},
     frame::{BUFFERED_BYTES_MAX, EventParts, StateVersion},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tungstenite::Utf8Bytes;
 
-/// Messages in one outbox at most, whatever their size.
-const OUTBOX_MESSAGES_MAX: usize = 16_384;
+/// What a queued message costs beside its bytes: its slot and its allocation. Counted, so that
+/// many small messages are bounded like few large ones.
+const MESSAGE_COST: usize = 128;
+/// Messages in one outbox at most. Each costs something, so the bound in bytes is met first.
+const OUTBOX_MESSAGES_MAX: usize = BUFFERED_BYTES_MAX / MESSAGE_COST + 2;
 
-/// What a connection is to send that is no response.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    /// An event's frame.
-    Text(Utf8Bytes),
-    /// Send this close frame and end.
-    Close(u16, String),
+/// What a message counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
+pub(crate) fn cost(text: &Utf8Bytes) -> usize {
+    text.len() + MESSAGE_COST
+}
+
+/// How a session is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub code: u16,
+    pub reason: String,
+    /// Whether the events that are queued go out before the close; otherwise they are dropped.
+    pub after_queue: bool,
+}
+
+impl Ending {
+    fn at_once(code: u16, reason: &str) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            after_queue: false,
+        }
+    }
 }
 
 /// Who a session is: its authority and what the authority rests on.
@@ -47,6 +69,8 @@ pub(crate) struct Principal {
     pub expires_at_ms: Option<i64>,
     /// The pending request that would add what is missing.
     pub pending_request: Option<String>,
+    /// Where it comes from.
+    pub peer: Peer,
     /// Address for logs.
     pub address: String,
     pub client_id: String,
@@ -75,13 +99,16 @@ pub(crate) struct Link {
     pub principal: Principal,
     /// Cleared before a mutating call answers; dispatch looks at it before every call.
     live: AtomicBool,
-    /// Bytes in the outbox or queued and unflushed.
+    /// What is in the outbox, or queued and unflushed, costs this much.
     buffered: AtomicUsize,
-    outbox: mpsc::Sender<Outgoing>,
+    outbox: mpsc::Sender<Utf8Bytes>,
+    /// Set once: the first reason to end is the one that is told.
+    ending: OnceLock<Ending>,
+    ended: Notify,
 }
 
 impl Link {
-    /// Whether its authority still stands.
+    /// Whether its authority still stands. Also looked at inside write transactions.
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)
     }
@@ -93,17 +120,30 @@ impl Link {
         self.is_live() && lasts
     }
 
-    /// The connection took these bytes off its hands.
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.buffered.fetch_sub(bytes, Ordering::AcqRel);
+    /// The connection took this much off its hands.
+    pub(crate) fn sent(&self, cost: usize) {
+        self.buffered.fetch_sub(cost, Ordering::AcqRel);
     }
 
-    fn revoke(&self, code: u16, reason: &str) {
+    /// How it is to end, once that is known.
+    pub(crate) fn ending(&self) -> Option<&Ending> {
+        self.ending.get()
+    }
+
+    /// Waits until it is known how it is to end. Cancel-safe; for its connection alone.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Its authority is gone from now on: no further call, no further event. Its close comes with
+    /// [`Hub::revoke`], or when what it began before is answered.
+    fn cut(&self) {
         self.live.store(false, Ordering::Release);
-        // A full outbox belongs to a slow receiver; its connection sees `live` and ends by itself.
-        let _ = self
-            .outbox
-            .try_send(Outgoing::Close(code, reason.to_owned()));
+    }
+
+    fn end(&self, ending: Ending) {
+        let _ = self.ending.set(ending);
+        self.ended.notify_one();
     }
 
     fn receives(&self, event: Event) -> bool {
@@ -159,7 +199,7 @@ impl Hub {
         &self,
         principal: Principal,
         judged_at: u64,
-    ) -> Option<(Arc<Link>, mpsc::Receiver<Outgoing>)> {
+    ) -> Option<(Arc<Link>, mpsc::Receiver<Utf8Bytes>)> {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
         let key = principal.conn_id.clone();
         let link = Arc::new(Link {
@@ -167,6 +207,8 @@ impl Hub {
             live: AtomicBool::new(true),
             buffered: AtomicUsize::new(0),
             outbox,
+            ending: OnceLock::new(),
+            ended: Notify::new(),
         });
         let member = Member {
             link: Arc::clone(&link),
@@ -201,22 +243,25 @@ impl Hub {
 
     /// Sends an event to everybody who may see it.
     pub(crate) fn publish(&self, event: Event, payload: &str, version: Option<StateVersion>) {
-        self.publish_each(event, payload, payload, version);
+        self.publish_each(event, Some(payload), payload, version);
     }
 
-    /// The same where the dialects have it otherwise.
+    /// The same where the dialects have it otherwise. `None` for wire 3 tells nobody there, and
+    /// is not counted there.
     pub(crate) fn publish_each(
         &self,
         event: Event,
-        v3_payload: &str,
+        v3_payload: Option<&str>,
         v4_payload: &str,
         version: Option<StateVersion>,
     ) {
-        let v3_parts = EventParts::new(event.name(), v3_payload, version);
+        let v3_parts = v3_payload.map(|payload| EventParts::new(event.name(), payload, version));
         let v4_parts = EventParts::new(event.name(), v4_payload, version);
         let mut guard = self.lock();
         let sessions = &mut *guard;
-        sessions.seq += 1;
+        if v3_parts.is_some() {
+            sessions.seq += 1;
+        }
         let v3 = std::cell::OnceCell::<Utf8Bytes>::new();
         for member in sessions.links.values_mut() {
             let link = &member.link;
@@ -224,9 +269,11 @@ impl Hub {
                 continue;
             }
             let text = match link.principal.dialect {
-                Dialect::V3 => v3
-                    .get_or_init(|| Utf8Bytes::from(v3_parts.frame(Some(sessions.seq))))
-                    .clone(),
+                Dialect::V3 => {
+                    let Some(parts) = &v3_parts else { continue };
+                    v3.get_or_init(|| Utf8Bytes::from(parts.frame(Some(sessions.seq))))
+                        .clone()
+                }
                 Dialect::V4 => {
                     member.seq += 1;
                     Utf8Bytes::from(v4_parts.frame(Some(member.seq)))
@@ -242,16 +289,29 @@ impl Hub {
         self.lock().revocations += 1;
     }
 
-    /// Takes their authority from the sessions that `concerned` names, and closes none yet. For the
-    /// transaction that revokes: what they began and did not commit before it is refused. A session
-    /// ends by itself once the calls that it has under way are answered, so that the one that
-    /// revokes its own authority still hears so.
-    pub(crate) fn disarm(&self, concerned: impl Fn(&Principal) -> bool) {
-        for member in self.lock().links.values() {
-            if concerned(&member.link.principal) {
-                member.link.live.store(false, Ordering::Release);
+    /// Takes authority away from the sessions that `concerned` names, and ends them if `ending`
+    /// says how. Without it this is for inside a transaction that revokes, before it commits: no
+    /// call of theirs that is under way commits after it. Whoever does that calls
+    /// [`Self::revoke`] after the commit.
+    pub(crate) fn cut(
+        &self,
+        ending: Option<&Ending>,
+        concerned: impl Fn(&Principal) -> bool,
+    ) -> usize {
+        let mut guard = self.lock();
+        guard.revocations += 1;
+        let mut cut = 0;
+        for member in guard.links.values() {
+            let link = &member.link;
+            if concerned(&link.principal) {
+                link.cut();
+                if let Some(ending) = ending {
+                    link.end(ending.clone());
+                }
+                cut += 1;
             }
         }
+        cut
     }
 
     /// Ends the sessions that `concerned` names, all but `except`: their authority is gone when
@@ -263,41 +323,145 @@ impl Hub {
         except: Option<&str>,
         concerned: impl Fn(&Principal) -> bool,
     ) -> usize {
-        let mut guard = self.lock();
-        guard.revocations += 1;
-        let mut ended = 0;
-        for member in guard.links.values() {
-            let principal = &member.link.principal;
-            if Some(principal.conn_id.as_str()) != except && concerned(principal) {
-                member.link.revoke(code, reason);
-                ended += 1;
-            }
-        }
-        ended
+        let ending = Ending::at_once(code, reason);
+        self.cut(Some(&ending), |principal| {
+            Some(principal.conn_id.as_str()) != except && concerned(principal)
+        })
     }
 
     /// Ends every session after what is queued for it.
     pub(crate) fn close_all(&self, code: u16, reason: &str) {
         for member in self.lock().links.values() {
-            let _ = member
-                .link
-                .outbox
-                .try_send(Outgoing::Close(code, reason.to_owned()));
+            member.link.end(Ending {
+                code,
+                reason: reason.to_owned(),
+                after_queue: true,
+            });
         }
     }
 }
 
 fn deliver(link: &Link, event: Event, text: Utf8Bytes) {
-    let bytes = text.len();
-    let full = link.buffered.load(Ordering::Acquire) + bytes > BUFFERED_BYTES_MAX;
-    if !full {
-        link.buffered.fetch_add(bytes, Ordering::AcqRel);
-        if link.outbox.try_send(Outgoing::Text(text)).is_ok() {
-            return;
+    let cost = cost(&text);
+    // As in the original, the backlog is looked at before the event is added to it.
+    if link.buffered.load(Ordering::Acquire) > BUFFERED_BYTES_MAX {
+        if !event.droppable() {
+            link.cut();
+            link.end(Ending::at_once(1008, "slow consumer"));
         }
-        link.buffered.fetch_sub(bytes, Ordering::AcqRel);
+        return;
     }
-    if !event.droppable() {
-        link.revoke(1008, "slow consumer");
+    link.buffered.fetch_add(cost, Ordering::AcqRel);
+    // Its connection may be gone already; it leaves the hub in a moment.
+    let _ = link.outbox.try_send(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use clawgate_core::{
+        Scope, ScopeSet,
+        authz::{
+            self, Browser, Check, Credentials, Declared, Evidence, Outcome, Policy, Proof, Record,
+        },
+    };
+
+    use super::*;
+
+    fn principal(conn_id: &str) -> Principal {
+        let evidence = Evidence {
+            peer: Peer::LoopbackDirect,
+            browser: Browser::No,
+            declared: Declared::Other,
+            role: Role::Operator,
+            credentials: Credentials {
+                shared: Check::Valid,
+                ..Credentials::NONE
+            },
+            proof: Proof::Absent,
+            record: Record::Unknown,
+        };
+        let wanted = ScopeSet::from_iter([Scope::READ]);
+        let Outcome::Granted(grant) = authz::grant(&evidence, Some(&wanted), &Policy::default())
+        else {
+            panic!("the secret on this machine is granted");
+        };
+        Principal {
+            conn_id: conn_id.to_owned(),
+            dialect: Dialect::V3,
+            grant,
+            device_id: None,
+            api_token: None,
+            expires_at_ms: None,
+            pending_request: None,
+            peer: Peer::LoopbackDirect,
+            address: "127.0.0.1".to_owned(),
+            client_id: "cli".to_owned(),
+            client_mode: "cli".to_owned(),
+        }
+    }
+
+    fn join(hub: &Hub, conn_id: &str) -> (Arc<Link>, mpsc::Receiver<Utf8Bytes>) {
+        hub.join(principal(conn_id), hub.revocations())
+            .expect("nothing was revoked meanwhile")
+    }
+
+    #[test]
+    fn who_is_cut_off_inside_a_transaction_is_dead_and_learns_how_it_ends_later() {
+        let hub = Hub::default();
+        let (gone, mut outbox) = join(&hub, "gone");
+        let (stays, _kept) = join(&hub, "stays");
+        let judged_at = hub.revocations();
+        assert_eq!(hub.cut(None, |principal| principal.conn_id == "gone"), 1);
+        assert!(!gone.is_live() && gone.ending().is_none());
+        assert!(stays.is_live());
+        hub.publish(Event::Tick, "{}", None);
+        assert!(outbox.try_recv().is_err(), "it hears nothing more");
+        assert!(
+            hub.join(principal("new"), judged_at).is_none(),
+            "what was judged before is judged again"
+        );
+        hub.revoke(4001, "device removed", None, |principal| {
+            principal.conn_id == "gone"
+        });
+        let ending = gone.ending().unwrap();
+        assert_eq!(
+            (ending.code, ending.reason.as_str()),
+            (4001, "device removed")
+        );
+    }
+
+    #[test]
+    fn the_first_reason_to_end_is_the_one_that_is_told() {
+        let hub = Hub::default();
+        let (link, _outbox) = join(&hub, "a");
+        hub.revoke(4001, "device removed", None, |_| true);
+        hub.close_all(1012, "service restart");
+        assert_eq!(link.ending().unwrap().reason, "device removed");
+    }
+
+    #[test]
+    fn a_backlog_is_bounded_by_its_bytes_and_ends_with_the_true_reason() {
+        let hub = Hub::default();
+        let (link, mut outbox) = join(&hub, "a");
+        // Many more than the messages that an outbox once held.
+        let payload = format!(r#""{}""#, "x".repeat(1_000));
+        for _ in 0..60_000 {
+            hub.publish(Event::Tick, &payload, None);
+        }
+        assert!(link.is_live(), "what may be dropped ends nobody");
+        assert!(link.buffered.load(Ordering::Acquire) < BUFFERED_BYTES_MAX + 2_000);
+        hub.publish(Event::Health, "{}", None);
+        assert!(!link.is_live());
+        let ending = link.ending().unwrap();
+        assert_eq!(
+            (ending.code, ending.reason.as_str()),
+            (1008, "slow consumer")
+        );
+        assert!(!ending.after_queue);
+        let mut queued = 0;
+        while outbox.try_recv().is_ok() {
+            queued += 1;
+        }
+        assert!(queued > 40_000, "{queued}");
     }
 }

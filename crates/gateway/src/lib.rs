@@ -73,6 +73,8 @@ pub(crate) struct Gateway {
     pub routes: axum::Router,
     pub readiness: Arc<Readiness>,
     pub pre_hello: listen::PreHello,
+    /// Control-plane writes of callers elsewhere.
+    pub write_windows: std::sync::Mutex<clawgate_core::write_limit::WriteWindows>,
     /// Cancelled when the gateway stops taking work.
     pub stopping: CancellationToken,
     /// Every task that serves a peer.

@@ -151,6 +151,7 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     for issue in &config.snapshot.warnings {
         tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
     }
+    listen::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
         .max_blocking_threads(16)
@@ -281,6 +282,7 @@ fn open(
         config_text: Arc::from(methods::config::payload(&config)),
         routes: web::routes(Arc::clone(&readiness)),
         pre_hello: listen::PreHello::default(),
+        write_windows: std::sync::Mutex::default(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
         features: features(),
@@ -351,7 +353,9 @@ async fn stop(gateway: &Arc<Gateway>) {
     // Wire 4 leaves out what is not expected.
     let v3 = json!({"reason": "gateway stopping", "restartExpectedMs": null}).to_string();
     let v4 = json!({"reason": "gateway stopping"}).to_string();
-    gateway.hub.publish_each(Event::Shutdown, &v3, &v4, None);
+    gateway
+        .hub
+        .publish_each(Event::Shutdown, Some(&v3), &v4, None);
     gateway.hub.close_all(1012, "service restart");
     gateway.tasks.close();
     if tokio::time::timeout(DRAIN, gateway.tasks.wait())

@@ -22,12 +22,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::ServiceExt as _;
 
-use crate::{Gateway, connection};
+use crate::{Gateway, connection, logs};
 
-/// Sockets of one address that may be unauthenticated at once, as in wire 4.
+/// Sockets of one address that may be unauthenticated at once, as in wire 4. They count from the
+/// moment at which they are accepted, whatever they say or do not say.
 const PRE_HELLO_PER_ADDRESS_MAX: usize = 32;
-/// The same for this machine, where all local clients share an address.
-const PRE_HELLO_LOOPBACK_MAX: usize = 1_024;
+/// The same for this machine and for configured proxies, where many clients share an address.
+const PRE_HELLO_SHARED_MAX: usize = 1_024;
+/// The same for everybody together, if the process may have that many descriptors.
+const PRE_HELLO_TOTAL_MAX: usize = 4_096;
+/// Sockets of one address that are still told by HTTP that there are too many; further ones are
+/// dropped without a word.
+const TOLD_MAX: usize = 8;
 /// Time for a request's headers to arrive.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -65,55 +71,122 @@ impl Request {
 }
 
 /// Counts sockets that have not said hello yet.
+#[derive(Debug)]
+pub(crate) struct PreHello {
+    /// For everybody together: half of the process's descriptors at most, so that idle sockets
+    /// never take those that sessions and the database need.
+    budget: usize,
+    counts: Mutex<Counts>,
+}
+
+impl Default for PreHello {
+    fn default() -> Self {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let half = descriptors.map_or(usize::MAX, |limit| {
+            usize::try_from(limit / 2).unwrap_or(usize::MAX)
+        });
+        Self {
+            budget: half.min(PRE_HELLO_TOTAL_MAX),
+            counts: Mutex::default(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct PreHello(Mutex<HashMap<IpAddr, usize>>);
+struct Counts {
+    by_address: HashMap<IpAddr, usize>,
+    total: usize,
+}
+
+/// How a new socket is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// It may go on.
+    Free,
+    /// It is told that there are too many.
+    Full,
+}
+
+impl Counts {
+    /// Takes a place for a socket of this address, if it is to be served at all.
+    fn take(&mut self, address: IpAddr, shared: bool, budget: usize) -> Option<Room> {
+        let limit = if shared {
+            PRE_HELLO_SHARED_MAX
+        } else {
+            PRE_HELLO_PER_ADDRESS_MAX
+        };
+        // A quarter of the whole is kept for clients of this machine.
+        let budget = if address.is_loopback() {
+            budget
+        } else {
+            budget - budget / 4
+        };
+        let count = self.by_address.get(&address).copied().unwrap_or_default();
+        if self.total >= budget || count >= limit + TOLD_MAX {
+            return None;
+        }
+        self.by_address.insert(address, count + 1);
+        self.total += 1;
+        Some(if count < limit {
+            Room::Free
+        } else {
+            Room::Full
+        })
+    }
+
+    fn give_back(&mut self, address: IpAddr) {
+        self.total -= 1;
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
 
 /// One counted socket; gives its place back when it goes.
 #[derive(Debug)]
 pub(crate) struct PreHelloPlace {
     gateway: Arc<Gateway>,
     address: IpAddr,
+    room: Room,
 }
 
 impl PreHello {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(gateway: &Arc<Gateway>, address: IpAddr) -> Option<PreHelloPlace> {
-        let limit = if address.is_loopback() {
-            PRE_HELLO_LOOPBACK_MAX
-        } else {
-            PRE_HELLO_PER_ADDRESS_MAX
-        };
-        let mut counts = gateway
-            .pre_hello
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_insert(0);
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        drop(counts);
+        let shared = address.is_loopback() || gateway.config.is_trusted_proxy(address);
+        let pre_hello = &gateway.pre_hello;
+        let room = pre_hello.lock().take(address, shared, pre_hello.budget)?;
         Some(PreHelloPlace {
             gateway: Arc::clone(gateway),
             address,
+            room,
         })
     }
 }
 
 impl Drop for PreHelloPlace {
     fn drop(&mut self) {
-        let mut counts = self
-            .gateway
-            .pre_hello
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
+        self.gateway.pre_hello.lock().give_back(self.address);
+    }
+}
+
+/// Raises the number of descriptors that this process may have to what the system allows it:
+/// the usual default is meant for programs that hold no sockets.
+pub(crate) fn raise_descriptor_limit() {
+    let resource = rustix::process::Resource::Nofile;
+    let limit = rustix::process::getrlimit(resource);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(resource, raised) {
+        tracing::debug!(%error, "the number of descriptors stays as it is");
     }
 }
 
@@ -149,6 +222,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until the gateway stops.
 pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+    let mut dropped = logs::Refusals::of("listener");
     loop {
         let accepted = tokio::select! {
             () = gateway.stopping.cancelled() => return,
@@ -156,11 +230,20 @@ pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, address)) => {
+                let Some(place) = PreHello::take(&gateway, address.ip()) else {
+                    if dropped.is_written(std::time::Instant::now()) {
+                        tracing::warn!(
+                            address = %address.ip(),
+                            "a connection was dropped: too many without a hello"
+                        );
+                    }
+                    continue;
+                };
                 let _ = stream.set_nodelay(true);
                 let gateway_of = Arc::clone(&gateway);
                 gateway
                     .tasks
-                    .spawn(async move { serve(gateway_of, stream, address).await });
+                    .spawn(async move { serve(gateway_of, stream, address, place).await });
             }
             Err(error) => {
                 // Out of descriptors: accepting again at once would spin.
@@ -171,11 +254,19 @@ pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     }
 }
 
-async fn serve(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr) {
+async fn serve(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    address: SocketAddr,
+    place: PreHelloPlace,
+) {
     let stopping = gateway.stopping.clone();
+    // Goes with the socket: to its WebSocket if it becomes one.
+    let place = Arc::new(place);
     let service = hyper::service::service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(answer(gateway, request, address).await) }
+        let place = Arc::clone(&place);
+        async move { Ok::<_, Infallible>(answer(gateway, request, address, place).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -198,6 +289,7 @@ async fn answer(
     gateway: Arc<Gateway>,
     mut request: hyper::Request<hyper::body::Incoming>,
     address: SocketAddr,
+    place: Arc<PreHelloPlace>,
 ) -> Response<Body> {
     let wants_websocket = request
         .headers()
@@ -215,21 +307,24 @@ async fn answer(
     }
     let accept = match upgrade_key(&request) {
         Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
-        Err((status, text)) => return plain(status, text),
+        Err((status, text)) => {
+            log_refused(status, text, address);
+            return plain(status, text);
+        }
     };
     let way = way(&gateway, request.headers(), address.ip());
     if way.peer == Peer::LoopbackProxied && gateway.config.trusted_proxies.is_empty() {
         if gateway.config.refuse_unattributed {
+            log_refused(StatusCode::FORBIDDEN, "proxy_attribution_required", address);
             return unattributed();
         }
         gateway.warn_unattributed();
     }
-    let Some(place) = PreHello::take(&gateway, address.ip()) else {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too many unauthenticated connections",
-        );
-    };
+    if place.room == Room::Full {
+        let text = "Too many unauthenticated connections";
+        log_refused(StatusCode::SERVICE_UNAVAILABLE, text, address);
+        return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    }
     let upgrade = hyper::upgrade::on(&mut request);
     let protocol = request.headers().get("sec-websocket-protocol").cloned();
     let facts = Request {
@@ -268,6 +363,15 @@ async fn answer(
     response
         .body(Body::empty())
         .unwrap_or_else(|_| plain(StatusCode::BAD_REQUEST, "Bad Request"))
+}
+
+/// Ends the HTTP connection of a refused upgrade: each costs a connection of its own.
+fn ending(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(
+        header::CONNECTION,
+        header::HeaderValue::from_static("close"),
+    );
+    response
 }
 
 /// The upgrade rules of the original.
@@ -335,6 +439,17 @@ pub(crate) fn way(gateway: &Gateway, headers: &HeaderMap, socket: IpAddr) -> Way
     )
 }
 
+/// One line for an upgrade that is refused by HTTP.
+fn log_refused(status: StatusCode, reason: &'static str, address: SocketAddr) {
+    tracing::warn!(
+        method = "upgrade",
+        code = status.as_u16(),
+        reason,
+        address = %address.ip(),
+        "refused"
+    );
+}
+
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
@@ -342,7 +457,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    response
+    ending(response)
 }
 
 /// Wire 4's answer to proxied requests that nobody vouches for.
@@ -357,5 +472,48 @@ fn unattributed() -> Response<Body> {
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("application/json; charset=utf-8"),
     );
-    response
+    ending(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn an_address_has_32_places_then_is_told_and_then_is_dropped() {
+        let mut counts = Counts::default();
+        let mut got = Vec::new();
+        for _ in 0..50 {
+            got.push(counts.take(address(1), false, 1_000));
+        }
+        let count = |room| got.iter().filter(|taken| **taken == room).count();
+        assert_eq!(count(Some(Room::Free)), 32);
+        assert_eq!(count(Some(Room::Full)), TOLD_MAX);
+        assert_eq!(count(None), 10);
+        assert_eq!(counts.take(address(2), false, 1_000), Some(Room::Free));
+        for _ in 0..40 {
+            counts.give_back(address(1));
+        }
+        assert_eq!(counts.take(address(1), false, 1_000), Some(Room::Free));
+        assert_eq!(counts.total, 2);
+    }
+
+    #[test]
+    fn everybody_else_together_leaves_a_quarter_for_this_machine() {
+        let mut counts = Counts::default();
+        let strangers = (0..=255_u8)
+            .filter(|n| counts.take(address(*n), false, 100).is_some())
+            .count();
+        assert_eq!(strangers, 75);
+        let local = (0..100)
+            .filter(|_| counts.take(HERE, true, 100).is_some())
+            .count();
+        assert_eq!(local, 25);
+    }
 }

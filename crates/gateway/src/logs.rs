@@ -1,13 +1,15 @@
 //! The log: JSON lines in a file that rolls daily, and lines for people on standard error.
 //!
 //! Both go through bounded queues that drop and count when full, so that a full disk or a reader
-//! that stands still never holds up the gateway. A file line has the keys of the original's log, so
+//! that stands still never holds up the gateway. What a peer can cause is bounded twice: its
+//! refusals are written one by one only so often in a minute, and a day's file has a size. A file line has the keys of the original's log, so
 //! that its clients show it, and every field by name.
 
 use std::{
     fmt::{self, Write as _},
     io::Write,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Map, Value, json};
@@ -26,6 +28,11 @@ use tracing_subscriber::{
 
 /// Lines that wait for a writer at most; more are dropped and counted.
 const LINES_MAX: usize = 16_384;
+/// Bytes of a day's file at most; further lines of that day are dropped and counted.
+const DAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Refusals of one connection that are written one by one in a minute.
+const REFUSALS_MAX: u32 = 20;
+const REFUSALS_WINDOW: Duration = Duration::from_secs(60);
 /// Daily files kept.
 const FILES_MAX: usize = 14;
 const PREFIX: &str = "clawgate";
@@ -52,6 +59,16 @@ pub(crate) fn start(directory: &Path, verbose: bool) -> std::io::Result<LogGuard
         NonBlockingBuilder::default()
             .buffered_lines_limit(LINES_MAX)
             .lossy(true)
+    };
+    let today = today();
+    let file = Capped {
+        inner: file,
+        day: today,
+        // Of a file that this day began already.
+        bytes: current_file(directory)
+            .and_then(|path| path.metadata().ok())
+            .map_or(0, |meta| meta.len()),
+        dropped: 0,
     };
     let (file, file_guard) = bounded().thread_name("log-file").finish(file);
     let (people, people_guard) = bounded()
@@ -91,6 +108,118 @@ pub(crate) fn current_file(directory: &Path) -> Option<PathBuf> {
             name.starts_with(PREFIX) && name.ends_with(SUFFIX)
         })
         .max()
+}
+
+/// Days since the epoch, by which the file rolls.
+fn today() -> i64 {
+    jiff::Timestamp::now().as_second().div_euclid(86_400)
+}
+
+/// A file that takes so many bytes a day.
+struct Capped<W> {
+    inner: W,
+    day: i64,
+    bytes: u64,
+    dropped: u64,
+}
+
+impl<W: Write> Capped<W> {
+    fn line(&mut self, day: i64, line: &[u8]) -> std::io::Result<()> {
+        if day != self.day {
+            let dropped = std::mem::take(&mut self.dropped);
+            (self.day, self.bytes) = (day, 0);
+            if dropped > 0 {
+                self.note(&format!(
+                    "{dropped} lines of the day before were dropped: its file was full"
+                ))?;
+            }
+        }
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if self.dropped > 0 || self.bytes.saturating_add(length) > DAY_BYTES_MAX {
+            self.dropped += 1;
+            if self.dropped == 1 {
+                self.note("the file of this day is full; further lines of it are dropped")?;
+            }
+            return Ok(());
+        }
+        self.bytes += length;
+        self.inner.write_all(line)
+    }
+
+    /// A line about the file itself.
+    fn note(&mut self, message: &str) -> std::io::Result<()> {
+        let note = json!({
+            "time": jiff::Timestamp::now().to_string(), "level": "warn", "subsystem": "gateway/logs",
+            "message": message, "1": message,
+        });
+        self.inner.write_all(format!("{note}\n").as_bytes())
+    }
+}
+
+impl<W: Write> Write for Capped<W> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.line(today(), line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Which refusals of one connection are written one by one.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    conn_id: String,
+    since: Instant,
+    written: u32,
+    more: u64,
+}
+
+impl Refusals {
+    pub(crate) fn of(conn_id: &str) -> Self {
+        Self {
+            conn_id: conn_id.to_owned(),
+            since: Instant::now(),
+            written: 0,
+            more: 0,
+        }
+    }
+
+    /// Whether a refusal that happens now gets its line. At the end of a minute the rest of it is
+    /// told as a number.
+    pub(crate) fn is_written(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= REFUSALS_WINDOW {
+            self.tell_rest();
+            (self.since, self.written) = (now, 0);
+        }
+        if self.written < REFUSALS_MAX {
+            self.written += 1;
+            return true;
+        }
+        self.more += 1;
+        false
+    }
+
+    fn tell_rest(&mut self) {
+        let more = std::mem::take(&mut self.more);
+        if more > 0 {
+            tracing::warn!(conn = %self.conn_id, more, "refused, and not written one by one");
+        }
+    }
+}
+
+impl Drop for Refusals {
+    fn drop(&mut self) {
+        self.tell_rest();
+    }
+}
+
+/// What a line repeats of something that a peer sent: its beginning.
+pub(crate) fn clip(text: &str, chars_max: usize) -> &str {
+    text.char_indices()
+        .nth(chars_max)
+        .map_or(text, |(end, _)| &text[..end])
 }
 
 struct Lines {
@@ -233,4 +362,41 @@ fn level_id(level: Level) -> u8 {
 /// `clawgate_gateway::connection` is `gateway/connection`.
 fn subsystem(target: &str) -> String {
     target.trim_start_matches("clawgate_").replace("::", "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_day_drops_and_counts_and_the_next_day_says_so() {
+        let mut file = Capped {
+            inner: Vec::new(),
+            day: 1,
+            bytes: DAY_BYTES_MAX - 10,
+            dropped: 0,
+        };
+        for _ in 0..5 {
+            file.line(1, b"12345678\n").unwrap();
+        }
+        let text = String::from_utf8(file.inner.clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("the file of this day is full"), "{text}");
+        file.line(2, b"morning\n").unwrap();
+        let text = String::from_utf8(file.inner).unwrap();
+        assert!(text.contains("4 lines of the day before"), "{text}");
+        assert!(text.ends_with("morning\n"), "{text}");
+    }
+
+    #[test]
+    fn refusals_are_written_one_by_one_twenty_times_a_minute() {
+        let start = Instant::now();
+        let mut refusals = Refusals::of("c");
+        let written =
+            |refusals: &mut Refusals, at| (0..100).filter(|_| refusals.is_written(at)).count();
+        assert_eq!(written(&mut refusals, start), 20);
+        assert_eq!(refusals.more, 80);
+        let later = start + REFUSALS_WINDOW + Duration::from_secs(1);
+        assert_eq!(written(&mut refusals, later), 20);
+    }
 }

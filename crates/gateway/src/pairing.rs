@@ -658,7 +658,7 @@ impl Pairings {
                     now,
                 )?;
                 changes.push(BookChange::Removed(wanted));
-                hub.disarm(|principal| ending.concerns(principal));
+                hub.cut(None, |principal| ending.concerns(principal));
                 Ok::<_, ChangeError>(())
             },
             self.ends(ended, "device removed"),
@@ -715,7 +715,7 @@ impl Pairings {
                         Some(ended)
                     };
                     if let Some(ended) = &ended {
-                        hub.disarm(|principal| ended.concerns(principal));
+                        hub.cut(None, |principal| ended.concerns(principal));
                     }
                     changes.push(BookChange::Device(device.clone()));
                     Ok::<_, ChangeError>((device, ended))
@@ -762,7 +762,7 @@ impl Pairings {
                     now,
                 )?;
                 changes.push(BookChange::Device(device));
-                hub.disarm(|principal| ending.concerns(principal));
+                hub.cut(None, |principal| ending.concerns(principal));
                 Ok::<_, ChangeError>(())
             },
             self.ends(ended, "gateway auth changed"),

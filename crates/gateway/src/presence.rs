@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use clawgate_core::Role;
+use clawgate_core::{Dialect, Role};
 use clawgate_protocol::{
     connect::Client,
     frame::{StateVersion, to_json},
@@ -49,6 +49,7 @@ impl SelfEntry {
             host: Some(host),
             ip: Some(ip),
             version: Some(version.to_owned()),
+            instance_id: Some(uuid::Uuid::new_v4().to_string()),
             mode: Some("gateway".to_owned()),
             reason: Some("self".to_owned()),
             text,
@@ -85,7 +86,7 @@ impl Here {
         !matches!(self.client.mode.as_str(), "cli" | "probe" | "backend")
     }
 
-    fn entry(&self, reason: &str, now_ms: i64) -> PresenceEntry {
+    fn entry(&self, reason: &str, online_since: Option<i64>, now_ms: i64) -> PresenceEntry {
         let client = &self.client;
         let host = client
             .display_name
@@ -95,6 +96,9 @@ impl Here {
         PresenceEntry {
             text: format!("Node: {host} · mode {}", client.mode),
             host: Some(host),
+            client_id: Some(client.id.clone()),
+            time_zone: client.time_zone.clone(),
+            online_since,
             version: Some(client.version.clone()),
             platform: Some(client.platform.clone()),
             device_family: client.device_family.clone(),
@@ -151,12 +155,20 @@ impl Presence {
 
     /// A tracked client came.
     pub(crate) fn came(&self, here: &Here, now_ms: i64) {
-        self.put(here.key.clone(), here.entry("connect", now_ms), now_ms);
+        self.put(
+            here.key.clone(),
+            here.entry("connect", Some(now_ms), now_ms),
+            now_ms,
+        );
     }
 
     /// A tracked client went.
     pub(crate) fn went(&self, here: &Here, now_ms: i64) {
-        self.put(here.key.clone(), here.entry("disconnect", now_ms), now_ms);
+        self.put(
+            here.key.clone(),
+            here.entry("disconnect", None, now_ms),
+            now_ms,
+        );
     }
 
     /// A beacon, or a line of text.
@@ -187,6 +199,7 @@ impl Presence {
             instance_id: params.instance_id.clone(),
             text,
             ts: now_ms,
+            ..PresenceEntry::default()
         };
         self.put(key, entry, now_ms);
     }
@@ -203,10 +216,14 @@ impl Presence {
         table.version.presence += 1;
     }
 
-    /// Every entry, this gateway first, then newest first.
-    pub(crate) fn list(&self, now_ms: i64) -> Vec<PresenceEntry> {
+    /// Every entry as a reader of a dialect sees it, this gateway first, then newest first.
+    pub(crate) fn list(&self, dialect: Dialect, now_ms: i64) -> Vec<PresenceEntry> {
         let mut own = self.own.0.clone();
         own.ts = now_ms;
+        match dialect {
+            Dialect::V3 => own.instance_id = None,
+            Dialect::V4 => own.model_identifier = None,
+        }
         let table = self.lock();
         let others = table
             .entries
@@ -214,13 +231,22 @@ impl Presence {
             .rev()
             .map(|(_, entry)| entry)
             .filter(|entry| now_ms - entry.ts < TTL_MS)
-            .cloned();
+            .cloned()
+            .map(|entry| match dialect {
+                Dialect::V3 => PresenceEntry {
+                    client_id: None,
+                    time_zone: None,
+                    online_since: None,
+                    ..entry
+                },
+                Dialect::V4 => entry,
+            });
         std::iter::once(own).chain(others).collect()
     }
 
     /// The same as JSON text.
-    pub(crate) fn list_json(&self, now_ms: i64) -> String {
-        to_json(&self.list(now_ms))
+    pub(crate) fn list_json(&self, dialect: Dialect, now_ms: i64) -> String {
+        to_json(&self.list(dialect, now_ms))
     }
 }
 
@@ -292,8 +318,8 @@ mod tests {
             };
             presence.beacon(&params, n);
         }
-        assert_eq!(presence.list(1_000).len(), ENTRIES_MAX + 1);
-        assert_eq!(presence.list(1_000)[1].text, "999");
-        assert_eq!(presence.list(TTL_MS + 1_000).len(), 1);
+        assert_eq!(presence.list(Dialect::V4, 1_000).len(), ENTRIES_MAX + 1);
+        assert_eq!(presence.list(Dialect::V4, 1_000)[1].text, "999");
+        assert_eq!(presence.list(Dialect::V4, TTL_MS + 1_000).len(), 1);
     }
 }

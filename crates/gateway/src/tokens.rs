@@ -228,7 +228,9 @@ impl ApiTokens {
                     let detail = json!({"name": name});
                     let actor = by.principal.actor();
                     tx.audit("tokens.revoke", &actor, &detail.to_string(), now)?;
-                    hub.disarm(|principal| principal.api_token.as_ref() == Some(&name));
+                    hub.cut(None, |principal| {
+                        principal.api_token.as_ref() == Some(&name)
+                    });
                     Ok(name)
                 },
                 move |name| {

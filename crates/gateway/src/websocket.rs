@@ -121,8 +121,10 @@ impl Socket {
                 self.unflushed = self.unflushed.max(1);
                 Incoming::Closed
             }
-            Ok(Message::Ping(_)) => {
-                self.unflushed = self.unflushed.max(1);
+            Ok(Message::Ping(payload)) => {
+                // Its pong is queued by now. Counted, so that a peer that only pings and does not
+                // read is held back like any other.
+                self.unflushed += 2 + payload.len();
                 Incoming::Control
             }
             Ok(Message::Pong(_) | Message::Frame(_)) => Incoming::Control,

@@ -5,7 +5,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     error::Dialect,
-    frame::StateVersion,
+    frame::{StateVersion, unreadable},
     scope::{Role, ScopeSet},
     shape::{self, COUNT, Field, NON_EMPTY, Shape, optional, required, since_v4},
 };
@@ -158,6 +158,9 @@ pub struct ConnectParams {
     /// Scopes asked for; absent is not the same as empty.
     #[serde(default)]
     pub scopes: Option<ScopeSet>,
+    /// The same, joined exactly as sent, repeats too: the device proof covers this text.
+    #[serde(skip)]
+    pub signed_scopes: String,
     /// The device proof.
     #[serde(default)]
     pub device: Option<DeviceClaim>,
@@ -279,7 +282,7 @@ pub fn parse_connect(params: Option<&str>) -> Result<ConnectParams, String> {
     let value: Value = params
         .map(serde_json::from_str)
         .transpose()
-        .map_err(|_| "must be object".to_owned())?
+        .map_err(|error| unreadable(&error).to_owned())?
         .unwrap_or(Value::Null);
     let dialect = spoken_dialect(&value);
     let shape = match dialect {
@@ -287,7 +290,19 @@ pub fn parse_connect(params: Option<&str>) -> Result<ConnectParams, String> {
         Dialect::V4 => &CONNECT_V4,
     };
     shape::check(&value, shape, dialect)?;
-    serde_json::from_value(value).map_err(|error| error.to_string())
+    let signed_scopes = value
+        .get("scopes")
+        .and_then(Value::as_array)
+        .map(|scopes| {
+            let names: Vec<&str> = scopes.iter().filter_map(Value::as_str).collect();
+            names.join(",")
+        })
+        .unwrap_or_default();
+    let params: ConnectParams = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    Ok(ConnectParams {
+        signed_scopes,
+        ..params
+    })
 }
 
 /// The dialect in which a connect is judged: version 4 when the offered maximum reaches it.
@@ -514,6 +529,25 @@ mod tests {
             parse_connect(Some(r#"{"maxProtocol":4}"#)).unwrap_err(),
             "must have required property 'minProtocol'"
         );
+    }
+
+    #[test]
+    fn params_that_cannot_be_read_are_told_why() {
+        assert_eq!(
+            parse_connect(Some(r#"{"locale":"\ud800"}"#)).unwrap_err(),
+            "must not hold half of a surrogate pair"
+        );
+    }
+
+    #[test]
+    fn repeated_scopes_are_signed_as_sent_and_held_once() {
+        let params = parse_connect(Some(
+            r#"{"minProtocol":3,"maxProtocol":3,"scopes":["b","a","b"],
+                "client":{"id":"cli","version":"1","platform":"linux","mode":"cli"}}"#,
+        ))
+        .unwrap();
+        assert_eq!(params.signed_scopes, "b,a,b");
+        assert_eq!(params.scopes.unwrap().joined(), "b,a");
     }
 
     #[test]

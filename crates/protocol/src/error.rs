@@ -138,6 +138,11 @@ impl ErrorShape {
     pub fn detail_code(&self) -> Option<&str> {
         self.details.as_ref()?.get("code")?.as_str()
     }
+
+    /// The most exact code that it has.
+    pub fn exact_code(&self) -> &str {
+        self.detail_code().unwrap_or(self.code.as_str())
+    }
 }
 
 /// An error as a client receives it. Codes of other gateways are kept as text.

@@ -20,12 +20,21 @@ pub const PRE_HELLO_BYTES_MAX: usize = 65_536;
 pub const PAYLOAD_BYTES_MAX: usize = 26_214_400;
 /// Outbound backlog per socket above which it counts as slow (`policy.maxBufferedBytes`).
 pub const BUFFERED_BYTES_MAX: usize = 52_428_800;
+/// Longest request id, in characters. The original has no bound; an id is repeated in the answer
+/// and in the log.
+pub const ID_CHARS_MAX: usize = 1_024;
 /// Time between ticks (`policy.tickIntervalMs`).
 pub const TICK_INTERVAL_MS: u64 = 30_000;
 
 const REQUEST_FIELDS: &[Field] = &[
     required("type", Shape::Const("req")),
-    required("id", NON_EMPTY),
+    required(
+        "id",
+        Shape::Str {
+            min: 1,
+            max: ID_CHARS_MAX,
+        },
+    ),
     required("method", NON_EMPTY),
     optional("params", Shape::Any),
     since_v4("traceparent", Shape::Str { min: 0, max: 128 }),
@@ -42,16 +51,19 @@ pub struct Request<'a> {
     pub method: Cow<'a, str>,
     /// Raw JSON of the params; absent and `null` are both `None`.
     pub params: Option<Cow<'a, str>>,
+    /// Wire 4: the profile on whose behalf the caller believes to act.
+    pub expected_profile: Option<String>,
 }
 
 /// Why a message is not a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DecodeError {
-    /// It is not JSON at all.
+    /// It is not JSON at all, or it is no object and cannot be read.
     NotJson,
-    /// It is JSON of another shape.
+    /// It is JSON of another shape, or an object with something in it that cannot be read.
     Shape {
-        /// What the answer carries as `id`: the received one when the object had one, else `"invalid"`.
+        /// What the answer carries as `id`: the received one when the object had one that can be
+        /// repeated, else `"invalid"`.
         id: Value,
         /// The problems, in the dialect's words.
         problems: String,
@@ -74,31 +86,32 @@ struct Envelope<'a> {
 /// Reads one message as a request.
 ///
 /// # Errors
-/// [`DecodeError::NotJson`] for text that is no JSON (nesting deeper than 128 levels counts
-/// as that), [`DecodeError::Shape`] for anything that is no request.
+/// [`DecodeError::NotJson`] for text that is no JSON, [`DecodeError::Shape`] for anything that is
+/// no request.
 pub fn decode_request(text: &str, dialect: Dialect) -> Result<Request<'_>, DecodeError> {
-    if let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text)
+    // A list of the right length would do for the struct, but it is no request.
+    if is_object(text)
+        && let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text)
         && envelope.kind == "req"
         && !envelope.id.is_empty()
+        && envelope.id.len() <= ID_CHARS_MAX
         && !envelope.method.is_empty()
     {
         return Ok(Request {
             id: envelope.id,
             method: envelope.method,
             params: envelope.params.map(|raw| Cow::Borrowed(raw.get())),
+            expected_profile: None,
         });
     }
     decode_slowly(text, dialect)
 }
 
 fn decode_slowly(text: &str, dialect: Dialect) -> Result<Request<'static>, DecodeError> {
-    let value: Value = serde_json::from_str(text).map_err(|_| DecodeError::NotJson)?;
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| unreadable_frame(text, &error))?;
     if let Err(problems) = shape::check(&value, &REQUEST, dialect) {
-        let id = value
-            .get("id")
-            .filter(|id| id.is_string() || id.is_number())
-            .cloned()
-            .unwrap_or_else(|| Value::from("invalid"));
+        let id = repeatable_id(value.get("id").cloned());
         return Err(DecodeError::Shape { id, problems });
     }
     let text_of = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -109,7 +122,62 @@ fn decode_slowly(text: &str, dialect: Dialect) -> Result<Request<'static>, Decod
             .get("params")
             .filter(|params| !params.is_null())
             .map(|params| Cow::Owned(params.to_string())),
+        expected_profile: value
+            .get("expectedProfileId")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
     })
+}
+
+fn is_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+        .starts_with('{')
+}
+
+/// An id as the answer to a malformed frame repeats it.
+fn repeatable_id(id: Option<Value>) -> Value {
+    id.filter(|id| match id {
+        Value::String(text) => text.len() <= ID_CHARS_MAX || text.chars().count() <= ID_CHARS_MAX,
+        other => other.is_number(),
+    })
+    .unwrap_or_else(|| Value::from("invalid"))
+}
+
+/// A text that cannot be read as a value: an object in which only some value is at fault is told
+/// what that is, under its id if that can be read.
+fn unreadable_frame(text: &str, error: &serde_json::Error) -> DecodeError {
+    #[derive(Deserialize)]
+    struct IdAlone<'a> {
+        #[serde(borrow, default)]
+        id: Option<&'a RawValue>,
+    }
+    match serde_json::from_str::<IdAlone<'_>>(text) {
+        Ok(object) if is_object(text) => DecodeError::Shape {
+            id: repeatable_id(
+                object
+                    .id
+                    .and_then(|raw| serde_json::from_str(raw.get()).ok()),
+            ),
+            problems: unreadable(error).to_owned(),
+        },
+        _ => DecodeError::NotJson,
+    }
+}
+
+/// Why JSON whose syntax is good cannot be read. The original reads most of this; what is
+/// refused here could not be given back as it came.
+pub fn unreadable(error: &serde_json::Error) -> &'static str {
+    // The library tells these apart by their words alone.
+    let words = error.to_string();
+    if words.starts_with("recursion limit exceeded") {
+        "must not be nested deeper than 128 levels"
+    } else if words.starts_with("number out of range") {
+        "must not hold numbers beyond 1.8e308"
+    } else if words.contains("surrogate") || words.contains("hex escape") {
+        "must not hold half of a surrogate pair"
+    } else {
+        "must be JSON"
+    }
 }
 
 /// `{"type":"res","id":…,"ok":true,"payload":…}` with the payload already as JSON text.
@@ -318,6 +386,71 @@ mod tests {
         let params = decode_request(&text, Dialect::V4).unwrap().params.unwrap();
         assert!(serde_json::from_str::<Value>(&params).is_err());
         assert!(decode_request(&deep, Dialect::V4).is_err());
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_told_why_under_its_id() {
+        let shape = |text: &str| match decode_request(text, Dialect::V4) {
+            Err(DecodeError::Shape { id, problems }) => (id, problems),
+            other => panic!("{other:?}"),
+        };
+        let half = "must not hold half of a surrogate pair".to_owned();
+        assert_eq!(
+            shape(r#"{"type":"req","id":"\ud800","method":"health"}"#),
+            (json!("invalid"), half.clone())
+        );
+        assert_eq!(
+            shape(r#"{"type":"req","id":"a","method":"\ud800x"}"#),
+            (json!("a"), half)
+        );
+        assert_eq!(
+            shape(r#"{"type":"req","id":1e999,"method":"health"}"#),
+            (
+                json!("invalid"),
+                "must not hold numbers beyond 1.8e308".to_owned()
+            )
+        );
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(
+            shape(&format!(r#"{{"type":"req","id":"a","more":{deep}}}"#)).1,
+            "must not be nested deeper than 128 levels"
+        );
+        assert_eq!(
+            decode_request(r#"{"type":"req","id":"a""#, Dialect::V4).unwrap_err(),
+            DecodeError::NotJson
+        );
+    }
+
+    #[test]
+    fn a_list_is_no_request() {
+        let text = r#"["req","1","health"]"#;
+        assert_eq!(
+            decode_request(text, Dialect::V4).unwrap_err(),
+            DecodeError::Shape {
+                id: json!("invalid"),
+                problems: "must be object".to_owned(),
+            }
+        );
+        let half = r#"["\ud800","1","health"]"#;
+        assert_eq!(
+            decode_request(half, Dialect::V4).unwrap_err(),
+            DecodeError::NotJson
+        );
+    }
+
+    #[test]
+    fn an_id_has_at_most_1024_characters() {
+        let text = |id: &str| json!({"type": "req", "id": id, "method": "x"}).to_string();
+        for id in ["x".repeat(1_024), "ü".repeat(1_024)] {
+            assert!(decode_request(&text(&id), Dialect::V3).is_ok());
+        }
+        assert_eq!(
+            decode_request(&text(&"x".repeat(1_025)), Dialect::V3).unwrap_err(),
+            DecodeError::Shape {
+                id: json!("invalid"),
+                problems: "at /id: must NOT have more than 1024 characters".to_owned(),
+            }
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod scope;
 pub mod shape;
 pub mod system;
 pub mod token;
+mod unserved;
 
 pub use error::{Dialect, ErrorCode, ErrorShape, ReceivedError};
 pub use ids::{ConnId, DeviceId, JobId, PairingRequestId, RunId};

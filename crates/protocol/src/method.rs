@@ -3,14 +3,15 @@
 //!
 //! It is the only such table. The gateway dispatches by [`Method`], the command line asks it
 //! what a command needs before connecting, `hello-ok.features.methods` is printed from it.
-//! A name that is not here needs `operator.admin` and is then answered `unknown method`.
+//! A name that is not here needs the original's scope for it, `operator.admin` where the original
+//! does not know it either, and is then answered `unknown method`.
 
 use crate::{
     cron, device,
     error::Dialect,
     scope::Scope,
     shape::{Field, NON_EMPTY, Shape, optional, required, since_v4},
-    system,
+    system, unserved,
 };
 
 /// Who may call a method.
@@ -37,6 +38,9 @@ pub struct Spec {
     pub v4: Access,
     /// Whether `hello-ok.features.methods` lists it.
     pub advertised: bool,
+    /// Whether wire 4 counts it as a control-plane write, of which a caller elsewhere may make
+    /// few in a minute.
+    pub control_write: bool,
     /// What params must look like; `None` where the original does not look.
     pub params: Option<Shape>,
 }
@@ -78,8 +82,17 @@ macro_rules! access {
     };
 }
 
+macro_rules! control_write {
+    (free) => {
+        false
+    };
+    (limited) => {
+        true
+    };
+}
+
 macro_rules! methods {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $v3:ident / $v4:ident, $advertised:literal, $params:expr;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $v3:ident / $v4:ident, $advertised:literal, $limit:ident, $params:expr;)*) => {
         /// A method that the gateway serves.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Method {
@@ -110,6 +123,7 @@ macro_rules! methods {
                 v3: access!($v3),
                 v4: access!($v4),
                 advertised: $advertised,
+                control_write: control_write!($limit),
                 params: $params,
             },)*
         ];
@@ -196,82 +210,81 @@ const TOKENS_REVOKE: &[Field] = &[required("name", NON_EMPTY)];
 
 methods! {
     /// The health snapshot; the one method that needs no scope.
-    Health = "health", any / any, true, None;
+    Health = "health", any / any, true, free, None;
     /// A slice of the log file.
-    LogsTail = "logs.tail", read / read, true, Some(Shape::Object(LOGS_TAIL));
+    LogsTail = "logs.tail", read / read, true, free, Some(Shape::Object(LOGS_TAIL));
     /// The operator's summary.
-    Status = "status", read / read, true, None;
+    Status = "status", read / read, true, free, None;
     /// The configuration with secrets masked.
-    ConfigGet = "config.get", read / read, true, NO_PARAMS;
+    ConfigGet = "config.get", read / read, true, free, NO_PARAMS;
     /// The exec approval policy of this host.
-    ExecApprovalsGet = "exec.approvals.get", admin / admin, true, NO_PARAMS;
+    ExecApprovalsGet = "exec.approvals.get", admin / admin, true, free, NO_PARAMS;
     /// Configured models.
-    ModelsList = "models.list", read / read, true, Some(Shape::Object(MODELS_LIST));
+    ModelsList = "models.list", read / read, true, free, Some(Shape::Object(MODELS_LIST));
     /// Configured agents.
-    AgentsList = "agents.list", read / read, true, NO_PARAMS;
+    AgentsList = "agents.list", read / read, true, free, NO_PARAMS;
     /// Sessions, newest first.
-    SessionsList = "sessions.list", read / read, true, Some(Shape::Object(SESSIONS_LIST));
+    SessionsList = "sessions.list", read / read, true, free, Some(Shape::Object(SESSIONS_LIST));
     /// The last heartbeat, or null.
-    LastHeartbeat = "last-heartbeat", read / read, true, None;
+    LastHeartbeat = "last-heartbeat", read / read, true, free, None;
     /// Turns heartbeats on or off.
-    SetHeartbeats = "set-heartbeats", admin / admin, true, None;
+    SetHeartbeats = "set-heartbeats", admin / admin, true, free, None;
     /// Queues a system event for the main session.
-    Wake = "wake", write / write, true, Some(Shape::Object(system::WAKE));
+    Wake = "wake", write / write, true, free, Some(Shape::Object(system::WAKE));
     /// Pairing requests of the older node store.
-    NodePairList = "node.pair.list", pairing / pairing, true, NO_PARAMS;
+    NodePairList = "node.pair.list", pairing / pairing, true, free, NO_PARAMS;
     /// Pending and paired devices.
-    DevicePairList = "device.pair.list", pairing / pairing, true, NO_PARAMS;
+    DevicePairList = "device.pair.list", pairing / pairing, true, free, NO_PARAMS;
     /// Approves a pending device.
-    DevicePairApprove = "device.pair.approve", pairing / pairing, true, Some(Shape::Object(device::REQUEST_ID));
+    DevicePairApprove = "device.pair.approve", pairing / pairing, true, free, Some(Shape::Object(device::REQUEST_ID));
     /// Rejects a pending device.
-    DevicePairReject = "device.pair.reject", pairing / pairing, true, Some(Shape::Object(device::REQUEST_ID));
+    DevicePairReject = "device.pair.reject", pairing / pairing, true, free, Some(Shape::Object(device::REQUEST_ID));
     /// Removes a paired device.
-    DevicePairRemove = "device.pair.remove", pairing / pairing, true, Some(Shape::Object(device::DEVICE_ID));
+    DevicePairRemove = "device.pair.remove", pairing / pairing, true, free, Some(Shape::Object(device::DEVICE_ID));
     /// Replaces a device's token.
-    DeviceTokenRotate = "device.token.rotate", pairing / pairing, true, Some(Shape::Object(device::TOKEN_ROTATE));
+    DeviceTokenRotate = "device.token.rotate", pairing / pairing, true, free, Some(Shape::Object(device::TOKEN_ROTATE));
     /// Revokes a device's token.
-    DeviceTokenRevoke = "device.token.revoke", pairing / pairing, true, Some(Shape::Object(device::TOKEN_REVOKE));
+    DeviceTokenRevoke = "device.token.revoke", pairing / pairing, true, free, Some(Shape::Object(device::TOKEN_REVOKE));
     /// Known nodes.
-    NodeList = "node.list", read / read, true, NO_PARAMS;
+    NodeList = "node.list", read / read, true, free, NO_PARAMS;
     /// A page of jobs.
-    CronList = "cron.list", read / read, true, Some(Shape::Object(cron::LIST));
+    CronList = "cron.list", read / read, true, free, Some(Shape::Object(cron::LIST));
     /// The scheduler's state.
-    CronStatus = "cron.status", read / read, true, NO_PARAMS;
+    CronStatus = "cron.status", read / read, true, free, NO_PARAMS;
     /// One job.
-    CronGet = "cron.get", read / read, true, Some(cron::ID_OR_JOB_ID);
+    CronGet = "cron.get", read / read, true, free, Some(cron::ID_OR_JOB_ID);
     /// Adds a job.
-    CronAdd = "cron.add", admin / admin, true, None;
+    CronAdd = "cron.add", admin / admin, true, limited, None;
     /// Changes a job.
-    CronUpdate = "cron.update", admin / admin, true, None;
+    CronUpdate = "cron.update", admin / admin, true, limited, None;
     /// Removes a job.
-    CronRemove = "cron.remove", admin / admin, true, Some(cron::ID_OR_JOB_ID);
+    CronRemove = "cron.remove", admin / admin, true, limited, Some(cron::ID_OR_JOB_ID);
     /// Runs a job now.
-    CronRun = "cron.run", admin / admin, true, Some(cron::RUN);
+    CronRun = "cron.run", admin / admin, true, limited, Some(cron::RUN);
     /// clawgate's own: ends the run of a job that is under way.
-    CronCancel = "cron.cancel", admin / admin, true, Some(cron::CANCEL);
+    CronCancel = "cron.cancel", admin / admin, true, free, Some(cron::CANCEL);
     /// A page of the run history.
-    CronRuns = "cron.runs", read / read, true, Some(Shape::Object(cron::RUNS));
+    CronRuns = "cron.runs", read / read, true, free, Some(Shape::Object(cron::RUNS));
     /// The gateway's own device identity.
-    GatewayIdentityGet = "gateway.identity.get", read / read, true, None;
+    GatewayIdentityGet = "gateway.identity.get", read / read, true, free, None;
     /// Who is here.
-    SystemPresence = "system-presence", read / read, true, None;
+    SystemPresence = "system-presence", read / read, true, free, None;
     /// Records a beacon or queues a system event.
-    SystemEvent = "system-event", admin / admin, true, None;
+    SystemEvent = "system-event", admin / admin, true, free, None;
     /// clawgate's own: how this connection's authority came about.
-    AuthExplain = "auth.explain", any / any, true, NO_PARAMS;
+    AuthExplain = "auth.explain", any / any, true, free, NO_PARAMS;
     /// clawgate's own: makes a named API token.
-    TokensCreate = "tokens.create", pairing / pairing, true, Some(Shape::Object(TOKENS_CREATE));
+    TokensCreate = "tokens.create", pairing / pairing, true, free, Some(Shape::Object(TOKENS_CREATE));
     /// clawgate's own: lists API tokens without their secrets.
-    TokensList = "tokens.list", pairing / pairing, true, NO_PARAMS;
+    TokensList = "tokens.list", pairing / pairing, true, free, NO_PARAMS;
     /// clawgate's own: revokes an API token.
-    TokensRevoke = "tokens.revoke", pairing / pairing, true, Some(Shape::Object(TOKENS_REVOKE));
+    TokensRevoke = "tokens.revoke", pairing / pairing, true, free, Some(Shape::Object(TOKENS_REVOKE));
     /// The first frame; afterwards it is refused.
-    Connect = "connect", handshake / handshake, false, None;
+    Connect = "connect", handshake / handshake, false, free, None;
 }
 
-/// Methods that belong to the node role in the original, served here or not. Calling one as an
-/// operator is a role error before anything else is looked at.
-pub const NODE_ONLY: &[&str] = &[
+/// Methods that belong to the node role on wire 3, served here or not.
+pub(crate) const NODE_ONLY_V3: &[&str] = &[
     "node.invoke.result",
     "node.event",
     "node.pending.drain",
@@ -281,16 +294,40 @@ pub const NODE_ONLY: &[&str] = &[
     "skills.bins",
 ];
 
-/// What the original of wire version 3 asks for a method that is not served here. A client that
-/// lacks that scope is told so before it is told that the method is unknown.
+/// Methods that belong to the node role on wire 4, served here or not.
+pub(crate) const NODE_ONLY_V4: &[&str] = &[
+    "skills.bins",
+    "node.pluginSurface.refresh",
+    "node.pluginTools.update",
+    "node.skills.update",
+    "node.runnerInventory.update",
+    "node.pending.drain",
+    "node.pending.pull",
+    "node.pending.ack",
+    "node.invoke.progress",
+    "node.invoke.result",
+    "node.event",
+];
+
+/// Methods that belong to the node role in a dialect. Calling one as an operator is a role error
+/// before anything else is looked at.
+pub fn node_only(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::V3 => NODE_ONLY_V3,
+        Dialect::V4 => NODE_ONLY_V4,
+    }
+}
+
+/// Who may call a method of that name, served here or not. A client that lacks the original's
+/// scope for it is told so before it is told that the method is unknown.
 pub fn access_by_name(name: &str, dialect: Dialect) -> Access {
     if let Some(method) = Method::parse(name) {
         return method.spec().access(dialect).clone();
     }
-    if NODE_ONLY.contains(&name) {
+    if node_only(dialect).contains(&name) {
         return Access::Node;
     }
-    Access::Scope(Scope::ADMIN)
+    Access::Scope(unserved::scope(name, dialect))
 }
 
 #[cfg(test)]
@@ -316,6 +353,27 @@ mod tests {
             assert_eq!(
                 access_by_name(name, Dialect::V3),
                 Access::Scope(Scope::ADMIN)
+            );
+        }
+    }
+
+    #[test]
+    fn node_methods_are_those_of_the_dialect() {
+        for (name, v3, v4) in [
+            ("node.event", true, true),
+            ("node.canvas.capability.refresh", true, false),
+            ("node.invoke.progress", false, true),
+            ("node.runnerInventory.update", false, true),
+        ] {
+            assert_eq!(
+                access_by_name(name, Dialect::V3) == Access::Node,
+                v3,
+                "{name}"
+            );
+            assert_eq!(
+                access_by_name(name, Dialect::V4) == Access::Node,
+                v4,
+                "{name}"
             );
         }
     }

@@ -67,7 +67,7 @@ pub fn pinned(text: &str) -> String {
 }
 
 /// The text under a local proof's HMAC-SHA256: it is bound to one socket's challenge and to what
-/// is asked for there.
+/// is asked for there, each scope once.
 pub fn local_proof_text(nonce: &str, role: &str, scopes: Option<&ScopeSet>) -> String {
     let scopes = scopes.map(ScopeSet::joined).unwrap_or_default();
     format!("clawgate-local-proof|v1|{nonce}|{role}|{scopes}")

@@ -15,13 +15,16 @@ pub const WAKE: &[Field] = &[
     since_v4("sessionKey", NON_EMPTY),
 ];
 
-/// One presence entry. Key order is the wire's.
+/// One presence entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PresenceEntry {
     /// Host or display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// What the client calls itself, wire 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// Address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
@@ -37,6 +40,9 @@ pub struct PresenceEntry {
     /// Model, for the gateway itself the processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_identifier: Option<String>,
+    /// Zone of the client, wire 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Seconds since the last input there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_input_seconds: Option<f64>,
@@ -61,6 +67,9 @@ pub struct PresenceEntry {
     /// Key of the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
+    /// Since when a connected client is here, milliseconds, wire 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online_since: Option<i64>,
     /// One line for people.
     pub text: String,
     /// Last renewal, milliseconds.

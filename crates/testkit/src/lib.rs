@@ -44,6 +44,18 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).expect("the year is before 292 million")
 }
 
+/// Lets this process have as many sockets as the system allows it, for tests that open many.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Where that is not allowed, the test says what it lacks.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
 /// Where the gateway's program is: `CLAWGATE_TEST_BIN`, else what Cargo built for this test.
 #[macro_export]
 macro_rules! home {

@@ -19,7 +19,7 @@ pub(crate) fn hello(gateway: &Gateway, principal: &Principal, welcome: &Welcome)
     let admin = grant.scopes().covers(&Scope::ADMIN);
     let reads = grant.scopes().covers(&Scope::READ);
     let presence = if reads {
-        gateway.presence.list_json(now_ms())
+        gateway.presence.list_json(dialect, now_ms())
     } else {
         "[]".to_owned()
     };

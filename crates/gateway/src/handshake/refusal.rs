@@ -59,7 +59,14 @@ impl Attempt<'_> {
     }
 
     fn credential_missing(&self) -> ErrorShape {
-        let hint = self.hint("provide gateway auth");
+        let client = &self.params.client;
+        let hint = match (&self.gateway.config.auth, self.dialect) {
+            (Auth::Token(_), Dialect::V4) if client.is_control_ui() || client.is_webchat() => {
+                // The original's words go on with a command of its own that is none of ours.
+                "paste in Control UI settings".to_owned()
+            }
+            _ => self.hint("provide gateway auth"),
+        };
         match &self.gateway.config.auth {
             Auth::Password(_) => auth_error(
                 "password_missing",

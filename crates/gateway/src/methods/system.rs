@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use clawgate_core::Scope;
+use clawgate_core::{Dialect, Scope};
 use clawgate_protocol::{
     ErrorShape,
     event::Event,
@@ -81,6 +81,8 @@ pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
             .await
             .map_err(|error: StoreError| error::store(&error))?;
         gateway.health.set_heartbeats(enabled, now_ms());
+        // The snapshot is another one now; the next event and hello say so.
+        gateway.presence.bump_health();
         Ok(Reply::json(&json!({"ok": true, "enabled": enabled})))
     })
 }
@@ -98,13 +100,15 @@ pub(crate) fn wake(call: &Call<'_>) -> Answer {
 }
 
 pub(crate) fn presence(call: &Call<'_>) -> Answer {
-    Answer::Now(Reply::made(call.gateway.presence.list_json(now_ms())))
+    Answer::Now(Reply::made(
+        call.gateway.presence.list_json(call.dialect(), now_ms()),
+    ))
 }
 
 pub(crate) fn event(call: &Call<'_>) -> Answer {
     let params = call
         .unchecked()
-        .and_then(|value| call.parse::<SystemEventParams>(value))
+        .map(|value| as_far_as_it_is_well_typed(&value))
         .and_then(|params| match params.text.as_deref().map(str::trim) {
             Some(text) if !text.is_empty() => Ok(params),
             _ => Err(ErrorShape::invalid("text required")),
@@ -120,6 +124,34 @@ pub(crate) fn event(call: &Call<'_>) -> Answer {
         gateway.publish_presence();
         Ok(Reply::json(&json!({"ok": true})))
     })
+}
+
+/// Each field on its own: one of another type counts as absent, as in the original.
+fn as_far_as_it_is_well_typed(params: &Value) -> SystemEventParams {
+    let text = |key: &str| params.get(key).and_then(Value::as_str).map(str::to_owned);
+    let texts = |key: &str| {
+        let list = params.get(key)?.as_array()?;
+        list.iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect::<Option<Vec<String>>>()
+    };
+    SystemEventParams {
+        text: text("text"),
+        device_id: text("deviceId"),
+        instance_id: text("instanceId"),
+        host: text("host"),
+        ip: text("ip"),
+        mode: text("mode"),
+        version: text("version"),
+        platform: text("platform"),
+        device_family: text("deviceFamily"),
+        model_identifier: text("modelIdentifier"),
+        last_input_seconds: params.get("lastInputSeconds").and_then(Value::as_f64),
+        reason: text("reason"),
+        roles: texts("roles"),
+        scopes: texts("scopes"),
+        tags: texts("tags"),
+    }
 }
 
 pub(crate) fn identity(call: &Call<'_>) -> Answer {
@@ -195,9 +227,29 @@ impl crate::Gateway {
 
     /// Tells everybody who may see it who is here.
     pub(crate) fn publish_presence(&self) {
-        let payload = format!(r#"{{"presence":{}}}"#, self.presence.list_json(now_ms()));
-        self.hub
-            .publish(Event::Presence, &payload, Some(self.presence.version()));
+        self.tell_presence(&Dialect::ALL);
+    }
+
+    /// The same when somebody came, which wire 3 does not tell.
+    pub(crate) fn publish_arrival(&self) {
+        self.tell_presence(&[Dialect::V4]);
+    }
+
+    fn tell_presence(&self, dialects: &[Dialect]) {
+        let now = now_ms();
+        let payload = |dialect| {
+            let list = self.presence.list_json(dialect, now);
+            format!(r#"{{"presence":{list}}}"#)
+        };
+        let v3 = dialects
+            .contains(&Dialect::V3)
+            .then(|| payload(Dialect::V3));
+        self.hub.publish_each(
+            Event::Presence,
+            v3.as_deref(),
+            &payload(Dialect::V4),
+            Some(self.presence.version()),
+        );
     }
 
     /// Tells everybody the health snapshot.

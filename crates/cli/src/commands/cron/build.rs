@@ -316,19 +316,19 @@ fn program(args: &PayloadArgs) -> CommandResult<Map<String, Value>> {
     set(
         &mut payload,
         "timeoutSeconds",
-        number(&args.timeout_seconds),
+        number(args.timeout_seconds.as_ref()),
     );
     set(
         &mut payload,
         "noOutputTimeoutSeconds",
-        number(&args.no_output_timeout_seconds),
+        number(args.no_output_timeout_seconds.as_ref()),
     );
     set(&mut payload, "outputMaxBytes", args.output_max_bytes);
     Ok(payload)
 }
 
-fn number(seconds: &Option<serde_json::Number>) -> Option<Value> {
-    seconds.clone().map(Value::Number)
+fn number(seconds: Option<&serde_json::Number>) -> Option<Value> {
+    seconds.cloned().map(Value::Number)
 }
 
 fn payload(args: &PayloadArgs, light_context: Option<bool>) -> CommandResult<Option<Value>> {
@@ -376,7 +376,7 @@ fn payload(args: &PayloadArgs, light_context: Option<bool>) -> CommandResult<Opt
     set(
         &mut payload,
         "timeoutSeconds",
-        number(&args.timeout_seconds),
+        number(args.timeout_seconds.as_ref()),
     );
     set(&mut payload, "lightContext", light_context);
     Ok(Some(Value::Object(payload)))

@@ -13,6 +13,7 @@ mod error;
 mod handshake;
 mod health;
 mod hub;
+mod import;
 mod lifecycle;
 mod listen;
 mod logs;
@@ -39,6 +40,7 @@ use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{ConfigError, Issue, validate};
+pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use state::StateError;
 

@@ -59,6 +59,22 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> State
     }
 }
 
+/// Who holds a directory, as far as the lock file says.
+fn held_by(lock: &mut File, path: &Path) -> StateError {
+    let mut holder = String::new();
+    let _ = lock.take(256).read_to_string(&mut holder);
+    let holder = holder.trim();
+    StateError::Held {
+        path: path.to_owned(),
+        holder: if holder.is_empty() {
+            "it did not say which"
+        } else {
+            holder
+        }
+        .to_owned(),
+    }
+}
+
 impl StateDir {
     /// Takes the directory, making it (0700) if it is not there.
     pub(crate) fn hold(path: &Path) -> Result<Self, StateError> {
@@ -82,18 +98,7 @@ impl StateDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = (&mut lock).take(256).read_to_string(&mut holder);
-                let holder = holder.trim();
-                return Err(StateError::Held {
-                    path: path.to_owned(),
-                    holder: if holder.is_empty() {
-                        "it did not say which"
-                    } else {
-                        holder
-                    }
-                    .to_owned(),
-                });
+                return Err(held_by(&mut lock, path));
             }
             Err(fs::TryLockError::Error(source)) => return Err(io_error("locking", &file)(source)),
         }
@@ -103,6 +108,35 @@ impl StateDir {
         };
         held.announce("starting");
         Ok(held)
+    }
+
+    /// Refuses a directory that another process holds, and leaves no trace in it.
+    pub(crate) fn refuse_if_held(path: &Path) -> Result<(), StateError> {
+        let file = path.join("clawgate.lock");
+        let mut lock = match File::open(&file) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io_error("opening", &file)(error)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => Err(held_by(&mut lock, path)),
+            Err(fs::TryLockError::Error(source)) => Err(io_error("locking", &file)(source)),
+        }
+    }
+
+    /// Makes a directory (0700) if it is not there.
+    pub(crate) fn make_private_dir(path: &Path) -> Result<(), StateError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io_error("making", path))
+    }
+
+    /// Where the database of a state directory is.
+    pub(crate) fn database_in(path: &Path) -> PathBuf {
+        path.join("clawgate.sqlite")
     }
 
     /// Writes into the lock file who holds it, for the one who comes second.
@@ -120,7 +154,7 @@ impl StateDir {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join("clawgate.sqlite")
+        Self::database_in(&self.path)
     }
 
     pub(crate) fn logs(&self) -> PathBuf {

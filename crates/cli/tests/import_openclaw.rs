@@ -130,8 +130,10 @@ fn job(id: &str, more: Value) -> Value {
         "updatedAtMs": 1_795_399_594_000_i64, "schedule": {"kind": "every", "everyMs": 3_600_000},
         "sessionTarget": "main", "wakeMode": "now",
         "payload": {"kind": "systemEvent", "text": "hi"}, "state": {}});
-    for (key, value) in more.as_object().unwrap() {
-        job[key] = value.clone();
+    if let Value::Object(more) = more {
+        for (key, value) in more {
+            job[key] = value;
+        }
     }
     job
 }
@@ -595,7 +597,7 @@ fn an_import_that_is_killed_brings_all_rows_or_none_and_the_next_one_brings_the_
     let lines: String = (1..=2_000)
         .map(|ts| format!("{{\"ts\":{ts},\"action\":\"finished\",\"status\":\"ok\"}}\n"))
         .collect();
-    for n in 0..10 {
+    for n in 0..4 {
         fs::write(original.path(&format!("cron/runs/{n}.jsonl")), &lines).unwrap();
     }
     let files = [
@@ -617,7 +619,7 @@ fn an_import_that_is_killed_brings_all_rows_or_none_and_the_next_one_brings_the_
         let missing: Vec<u64> = counts(&dry).iter().map(|(_, _, taken, _)| *taken).collect();
         let rows = &missing[..3];
         assert!(
-            rows == [21, 20_020, 3] || rows == [0, 0, 0],
+            rows == [21, 8_020, 3] || rows == [0, 0, 0],
             "{file:?}: {rows:?}"
         );
         let rest = original.import(&into, &["--json"]).exits(0).json();

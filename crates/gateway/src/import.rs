@@ -155,11 +155,10 @@ impl ImportError {
                 Some("name OpenClaw's state directory, for example --from ~/.openclaw".to_owned())
             }
             Self::SameDirectory { .. } => Some("name another target with --into".to_owned()),
-            Self::Unreadable { file, .. } => Some(format!(
-                "nothing was written; mend a copy of the directory, or {} in it, and import that",
-                file.file_name()
-                    .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-            )),
+            Self::Unreadable { .. } => Some(
+                "nothing was written; mend the file in a copy of the directory and import that"
+                    .to_owned(),
+            ),
             Self::State(_) | Self::Store(_) | Self::Miscounted { .. } | Self::Runtime(_) => None,
         }
     }

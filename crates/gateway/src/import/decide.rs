@@ -36,8 +36,8 @@ const PKCS8_ED25519: [u8; 16] = [
 /// The process that the runs are recorded for: none of ours.
 const BOOT: &str = "import";
 
-/// What comes, and the report.
-#[derive(Debug, Default)]
+/// What comes, and the report. It holds secrets and does not print.
+#[derive(Default)]
 pub(super) struct Decided {
     pub(super) jobs: Vec<Imported>,
     pub(super) runs: Vec<CronRun>,
@@ -178,7 +178,7 @@ fn jobs(source: &Source, present: &Present, around: &Surroundings, decided: &mut
         .iter()
         .filter(|job| job.stopped.is_some())
         .count();
-    let notes = counted(&[
+    let mut notes = counted(&[
         (stopped, "disabled"),
         (announcing, "announce, which nothing here delivers"),
         (
@@ -186,6 +186,9 @@ fn jobs(source: &Source, present: &Present, around: &Surroundings, decided: &mut
             "need an agent turn, which is not served: each run records that",
         ),
     ]);
+    if let Some(path) = &source.no_jobs {
+        notes.push(format!("there is no {}", path.display()));
+    }
     let taken = decided.jobs.len();
     decided.tally(JOBS, source.jobs.len(), taken, &notes);
 }
@@ -360,6 +363,7 @@ fn device(id: &str, found: &Value, now_ms: i64) -> Result<Device, String> {
             Role::Operator => scopes(found.get("approvedScopes").or(found.get("scopes")))?,
             Role::Node => carried.clone(),
         };
+        let carried = carried.covered_by(&scopes);
         approved.push(Approved { role, scopes });
         if let Some(token) = token {
             let ms = |key: &str| token.get(key).and_then(Value::as_i64);

@@ -13,11 +13,13 @@ use zeroize::Zeroizing;
 
 use super::ImportError;
 
-/// Everything of a state directory that has a place here.
-#[derive(Debug, Default)]
+/// Everything of a state directory that has a place here. It holds secrets and does not print.
+#[derive(Default)]
 pub(super) struct Source {
     /// `jobs.json`: its jobs, in their order.
     pub(super) jobs: Vec<Value>,
+    /// Where `jobs.json` should be, when it is not there.
+    pub(super) no_jobs: Option<PathBuf>,
     /// `runs/*.jsonl`, sorted by name.
     pub(super) histories: Vec<History>,
     /// `devices/paired.json`.
@@ -33,7 +35,6 @@ pub(super) struct Source {
 }
 
 /// The run log of one job.
-#[derive(Debug)]
 pub(super) struct History {
     /// The file's name without its ending, which is the job's id.
     pub(super) job_id: String,
@@ -60,8 +61,9 @@ impl Source {
         }
         let jobs_path = source.jobs_path(dir);
         let jobs_text = read(&jobs_path)?;
-        if let Some(text) = &jobs_text {
-            source.jobs = jobs(&jobs_path, text)?;
+        match &jobs_text {
+            Some(text) => source.jobs = jobs(&jobs_path, text)?,
+            None => source.no_jobs = Some(jobs_path.clone()),
         }
         let runs = jobs_path.parent().unwrap_or(dir).join("runs");
         source.histories = histories(&runs)?;

@@ -369,9 +369,12 @@ mod tests {
     }
 
     fn with(schedule: Value, state: Value) -> Value {
-        json!({"id": "j", "name": "n", "enabled": true, "createdAtMs": 5, "updatedAtMs": 6,
-            "schedule": schedule, "sessionTarget": "main", "wakeMode": "now",
-            "payload": {"kind": "systemEvent", "text": "x"}, "state": state})
+        let mut job = json!({"id": "j", "name": "n", "enabled": true, "createdAtMs": 5,
+            "updatedAtMs": 6, "sessionTarget": "main", "wakeMode": "now",
+            "payload": {"kind": "systemEvent", "text": "x"}});
+        job["schedule"] = schedule;
+        job["state"] = state;
+        job
     }
 
     fn taken(found: &Value) -> Imported {

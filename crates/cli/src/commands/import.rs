@@ -29,9 +29,12 @@ pub(crate) enum ImportCommand {
 /// `import openclaw`.
 #[derive(Args, Debug)]
 pub(crate) struct OpenclawArgs {
-    /// OpenClaw's state directory (the same as --state-dir here)
+    /// OpenClaw's state directory
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// The same as --from, which is what OpenClaw calls it; never the target
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// State directory that it comes into (default: the one of `gateway run`)
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
@@ -73,7 +76,12 @@ fn openclaw(context: &Context, args: &OpenclawArgs) -> CommandResult {
 /// Which directory is which. `--state-dir` is an option of every command and names the gateway's
 /// own directory elsewhere; here it is the source, and both at once are a question.
 fn options(context: &Context, args: &OpenclawArgs) -> CommandResult<ImportOptions> {
-    let source = match (&args.from, &context.globals.state_dir) {
+    let source = match (
+        &args.from,
+        args.state_dir
+            .as_ref()
+            .or(context.globals.state_dir.as_ref()),
+    ) {
         (Some(from), None) => from,
         (None, Some(from)) => from,
         (Some(_), Some(_)) => {

@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use crate::{
     commands::{
         auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
-        gateway::GatewayArgs, health::HealthArgs, logs::LogsArgs, status::StatusArgs,
-        system::SystemCommand, tokens::TokensCommand,
+        gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
+        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -175,6 +175,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config validate"
     )]
     Config(ConfigCommand),
+    /// Bring the state of another gateway over
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate import openclaw --from ~/.openclaw --dry-run\n  clawgate import openclaw --from ~/.openclaw"
+    )]
+    Import(ImportCommand),
     /// Completion script for a shell
     #[command(
         after_help = "Examples:\n  clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate\n  clawgate completion zsh > ~/.zfunc/_clawgate\n  clawgate completion fish > ~/.config/fish/completions/clawgate.fish"
@@ -244,6 +250,7 @@ impl Command {
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),
+            Self::Import(import) => import.wants_json(),
             Self::Completion(_) => false,
         }
     }

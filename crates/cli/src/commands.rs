@@ -6,6 +6,7 @@ pub(crate) mod cron;
 pub(crate) mod devices;
 pub(crate) mod gateway;
 pub(crate) mod health;
+pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod probe;
 pub(crate) mod status;
@@ -71,6 +72,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Auth(command) => block_on(auth::run(context, command)),
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
+        Command::Import(command) => import::run(context, &command),
         Command::Completion(args) => {
             if args.install || args.write_state {
                 return Err(CommandError::usage(

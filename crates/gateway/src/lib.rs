@@ -13,6 +13,7 @@ mod error;
 mod handshake;
 mod health;
 mod hub;
+mod import;
 mod lifecycle;
 mod listen;
 mod logs;
@@ -40,6 +41,7 @@ use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{ConfigError, Issue, redact, validate};
+pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use preview::{Preview, PreviewSlot, preview};
 pub use state::StateError;

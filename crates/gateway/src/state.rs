@@ -113,6 +113,21 @@ fn names_living(words: &str) -> bool {
     pid.is_none_or(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
+/// Who holds a directory, as far as the lock file says.
+fn held_by(holder: &mut File, path: &Path) -> StateError {
+    let who = words_of(holder);
+    let who = who.trim();
+    StateError::Held {
+        path: path.to_owned(),
+        holder: if who.is_empty() {
+            "it did not say which"
+        } else {
+            who
+        }
+        .to_owned(),
+    }
+}
+
 impl StateDir {
     /// Takes the directory, making it (0700) if it is not there.
     pub(crate) fn hold(path: &Path) -> Result<Self, StateError> {
@@ -137,17 +152,7 @@ impl StateDir {
         match take(&lock, &mut holder) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let who = words_of(&mut holder);
-                let who = who.trim();
-                return Err(StateError::Held {
-                    path: path.to_owned(),
-                    holder: if who.is_empty() {
-                        "it did not say which"
-                    } else {
-                        who
-                    }
-                    .to_owned(),
-                });
+                return Err(held_by(&mut holder, path));
             }
             Err(fs::TryLockError::Error(source)) => return Err(io_error("locking", path)(source)),
         }
@@ -182,6 +187,38 @@ impl StateDir {
             .map_err(io_error("making", &draft))
     }
 
+    /// Refuses a directory that another process holds, and leaves no trace in it.
+    pub(crate) fn refuse_if_held(path: &Path) -> Result<(), StateError> {
+        let lock = match File::open(path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io_error("opening", path)(error)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => {
+                let file = path.join("clawgate.lock");
+                let mut holder = File::open(&file).map_err(io_error("opening", &file))?;
+                Err(held_by(&mut holder, path))
+            }
+            Err(fs::TryLockError::Error(source)) => Err(io_error("locking", path)(source)),
+        }
+    }
+
+    /// Makes a directory (0700) if it is not there.
+    pub(crate) fn make_private_dir(path: &Path) -> Result<(), StateError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io_error("making", path))
+    }
+
+    /// Where the database of a state directory is.
+    pub(crate) fn database_in(path: &Path) -> PathBuf {
+        path.join("clawgate.sqlite")
+    }
+
     /// Writes into `clawgate.lock` who holds the directory.
     pub(crate) fn announce(&self, address: &str) {
         let mut lock = &self.holder;
@@ -197,7 +234,7 @@ impl StateDir {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join("clawgate.sqlite")
+        Self::database_in(&self.path)
     }
 
     pub(crate) fn logs(&self) -> PathBuf {

@@ -13,6 +13,7 @@ mod cron;
 mod db;
 mod device;
 mod error;
+mod import;
 mod migrate;
 mod outbox;
 mod setting;
@@ -25,5 +26,6 @@ pub use cron::{
 };
 pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
+pub use import::{Present, RowCounts, look};
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
 pub use token::ApiToken;

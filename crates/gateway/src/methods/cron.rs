@@ -3,11 +3,12 @@
 //! What a caller sends is brought into form (`input`), checked against the wire's shape, and
 //! becomes a job (`job`) that the scheduler keeps; what is kept becomes what travels (`show`).
 
+pub(crate) mod import;
 mod input;
 mod job;
 mod show;
 
-pub(crate) use job::host_zone;
+pub(crate) use job::{House, host_zone};
 
 use std::sync::Arc;
 
@@ -128,7 +129,7 @@ pub(crate) fn add(call: &Call<'_>) -> Answer {
     let gateway = Arc::clone(call.gateway);
     later(params, move |params| async move {
         let id = JobId::new(uuid::Uuid::new_v4().to_string());
-        let house = job::House::of(&gateway);
+        let house = House::of(&gateway);
         let Some(key) = params.declaration_key.clone() else {
             let keep = job::new(params, id.clone(), &house, now_ms())?;
             let kept = gateway.scheduler.add(keep).await;
@@ -167,7 +168,7 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
     });
     let gateway = Arc::clone(call.gateway);
     later(params, move |(id, patch, expected)| async move {
-        let house = job::House::of(&gateway);
+        let house = House::of(&gateway);
         let change = Box::new(move |job: &CronJob, now: i64| {
             job::patched(job, patch, expected.as_deref(), &house, now)
         });

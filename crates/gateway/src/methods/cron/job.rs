@@ -32,30 +32,30 @@ const CATCH_UP_MAX_DEFAULT: u32 = 10;
 #[serde(rename_all = "camelCase")]
 pub(super) struct AddParams {
     pub(super) declaration_key: Option<String>,
-    name: String,
-    agent_id: Option<String>,
-    session_key: Option<String>,
-    description: Option<String>,
-    enabled: Option<bool>,
-    delete_after_run: Option<bool>,
-    schedule: Schedule,
-    session_target: String,
-    wake_mode: Option<String>,
-    payload: Payload,
-    delivery: Option<Value>,
-    failure_alert: Option<Value>,
-    display_name: Option<String>,
-    catch_up: Option<CatchUp>,
-    overlap: Option<String>,
-    disable_after: Option<Value>,
+    pub(super) name: String,
+    pub(super) agent_id: Option<String>,
+    pub(super) session_key: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) enabled: Option<bool>,
+    pub(super) delete_after_run: Option<bool>,
+    pub(super) schedule: Schedule,
+    pub(super) session_target: String,
+    pub(super) wake_mode: Option<String>,
+    pub(super) payload: Payload,
+    pub(super) delivery: Option<Value>,
+    pub(super) failure_alert: Option<Value>,
+    pub(super) display_name: Option<String>,
+    pub(super) catch_up: Option<CatchUp>,
+    pub(super) overlap: Option<String>,
+    pub(super) disable_after: Option<Value>,
 }
 
 /// What a job is looked at against.
 #[derive(Clone, Debug)]
-pub(super) struct House {
-    pub(super) default_agent: String,
-    pub(super) zone: Zone,
-    pub(super) notices: Defaults,
+pub(crate) struct House {
+    pub(crate) default_agent: String,
+    pub(crate) zone: Zone,
+    pub(crate) notices: Defaults,
 }
 
 impl House {
@@ -230,7 +230,7 @@ fn new_in_place(
 }
 
 /// What a definition says about policies and switches, for the planner.
-fn settings(job: &Job, plan: &mut Plan) {
+pub(super) fn settings(job: &Job, plan: &mut Plan) {
     plan.delete_after_run = job.delete_after_run.unwrap_or(false);
     plan.state.enabled = job.enabled;
     plan.catch_up = match &job.catch_up {
@@ -287,6 +287,9 @@ pub(super) fn patched(
     let was_main = job.session_target == "main";
     let is_rescheduled = patch.contains_key("schedule");
     let has_delivery = patch.contains_key("delivery");
+    let names_routes = ["delivery", "failureAlert", "sessionTarget", "payload"]
+        .iter()
+        .any(|key| patch.contains_key(*key));
     for (key, value) in patch {
         apply(&mut job, &key, value)?;
     }
@@ -301,7 +304,12 @@ pub(super) fn patched(
     {
         job.delivery = None;
     }
-    check(&job, house)?;
+    check_kind(&job, house)?;
+    // A job that came from elsewhere may name a place that nothing here can reach. It can be
+    // disabled and renamed all the same.
+    if names_routes {
+        check_routes(&job, &house.notices)?;
+    }
     let is_woken = job.enabled && !kept.plan.state.enabled;
     if is_woken && plan.schedule.first_after(&job.id, now_ms).is_none() {
         return Err(over(&plan.schedule, now_ms));
@@ -433,7 +441,11 @@ fn merged(old: Option<Value>, patch: Value) -> Value {
 
 /// Reads a schedule, and writes it as it will be shown: instants re-serialised, the anchor and
 /// the default spread named.
-fn planned(schedule: &mut Schedule, host: &Zone, now_ms: i64) -> Result<Due, ErrorShape> {
+pub(super) fn planned(
+    schedule: &mut Schedule,
+    host: &Zone,
+    now_ms: i64,
+) -> Result<Due, ErrorShape> {
     let due = match schedule {
         Schedule::At { at } => Due::at(at, now_ms),
         Schedule::Every {
@@ -474,10 +486,15 @@ fn planned(schedule: &mut Schedule, host: &Zone, now_ms: i64) -> Result<Due, Err
 
 /// What kind of job may do what, and where its results may go.
 fn check(job: &Job, house: &House) -> Result<(), ErrorShape> {
+    check_kind(job, house)?;
+    check_routes(job, &house.notices)
+}
+
+/// The same without asking whether the places can be reached.
+pub(super) fn check_kind(job: &Job, house: &House) -> Result<(), ErrorShape> {
     check_target(job, &house.default_agent)?;
     check_command(&job.payload)?;
-    check_delivery(job)?;
-    check_routes(job, &house.notices)
+    check_delivery(job)
 }
 
 fn check_target(job: &Job, default_agent: &str) -> Result<(), ErrorShape> {
@@ -648,7 +665,7 @@ fn is_web_address(text: Option<&str>) -> bool {
     text.is_some_and(|text| check_url(text).is_ok())
 }
 
-fn delivery_mode(job: &Job) -> Option<&str> {
+pub(super) fn delivery_mode(job: &Job) -> Option<&str> {
     job.delivery.as_ref()?.get("mode")?.as_str()
 }
 
@@ -696,7 +713,7 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ErrorShape> {
         .map_err(|error| ErrorShape::invalid(format!("invalid cron.update params: {error}")))
 }
 
-fn keep(job: Job, plan: Plan) -> KeepJob {
+pub(super) fn keep(job: Job, plan: Plan) -> KeepJob {
     let searchable = [
         Some(&job.name),
         job.description.as_ref(),

@@ -307,7 +307,7 @@ fn a_flood_of_invented_devices_is_bounded_and_leaves_paired_ones_alone() {
     }
     let mut owner = gateway.owner(4);
     let waiting = pending(&mut owner).len();
-    assert_eq!(waiting, 16, "of one address");
+    assert_eq!(waiting, 32, "of one address");
     paired(&mut owner, &device);
     gateway.from_afar(&with(4, &device, READ)).unwrap();
 }
@@ -332,14 +332,14 @@ fn a_flood_from_one_address_crowds_out_itself_and_says_so() {
         .scopes(&["operator.pairing"]);
     let (mut watcher, _) = gateway.welcome(&watching);
     let other = asks_from("203.0.113.7");
-    let flood: Vec<String> = (0..20).map(|_| asks_from("203.0.113.9")).collect();
+    let flood: Vec<String> = (0..36).map(|_| asks_from("203.0.113.9")).collect();
     for dropped in &flood[..4] {
         let resolved = watcher.event("device.pair.resolved");
         assert_eq!(resolved["payload"]["requestId"], dropped.as_str());
         assert_eq!(resolved["payload"]["decision"], "rejected");
     }
     let waiting = pending(&mut watcher);
-    assert_eq!(waiting.len(), 17);
+    assert_eq!(waiting.len(), 33);
     assert!(waiting.iter().any(|one| one["requestId"] == other.as_str()));
 }
 

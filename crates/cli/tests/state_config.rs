@@ -151,6 +151,17 @@ fn a_wrong_kind_stops_the_start_with_78_the_path_and_what_was_expected() {
             "gateway.auth.mode",
             "loopback",
         ),
+        (
+            json!({"gateway": {"auth": {"token": "cgt_looks-like-an-api-token"}}}),
+            "gateway.auth.token",
+            "cgt_",
+        ),
+        (
+            json!({"gateway": {"tls": {"enabled": true}}}),
+            "gateway.tls.enabled",
+            "not served",
+        ),
+        (json!({"gateway": {"http": 5}}), "gateway.http", "an object"),
         (json!([]), "", "an object"),
     ];
     for (config, path, expectation) in cases {

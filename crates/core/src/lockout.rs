@@ -9,6 +9,9 @@ use std::{collections::HashMap, net::IpAddr};
 
 use crate::peer;
 
+/// Attempts of programs on this machine that are remembered at most.
+const SLOWED_ATTEMPTS_MAX: usize = 64;
+
 /// What is being guessed. Each purpose counts apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -86,11 +89,14 @@ impl Default for Limits {
 struct Entry {
     /// Times of the failures and reservations inside the window, oldest first.
     attempts: Vec<i64>,
+    /// How many of them are still being judged.
+    open: usize,
     locked_until_ms: Option<i64>,
     used_at_ms: i64,
 }
 
-/// A reserved attempt. Hand it back with [`Lockout::succeeded`]; dropping it counts a failure.
+/// A reserved attempt. Hand it back with [`Lockout::succeeded`] or [`Lockout::failed`]; one that is
+/// dropped counts against a lock all the same.
 #[derive(Debug)]
 #[must_use = "an attempt that is not settled counts as failed"]
 pub struct Attempt {
@@ -148,10 +154,15 @@ impl Lockout {
             .attempts
             .retain(|at| *at <= now_ms && now_ms - at < limits.window_ms);
         if slowed {
-            let failures = u32::try_from(entry.attempts.len()).unwrap_or(u32::MAX);
-            if entry.attempts.len() < 64 {
-                entry.attempts.push(now_ms);
+            // Many at once with the right secret are no guesses; those that are being judged are
+            // failures once they have failed.
+            let failed = entry.attempts.len().saturating_sub(entry.open);
+            let failures = u32::try_from(failed).unwrap_or(u32::MAX);
+            if entry.attempts.len() >= SLOWED_ATTEMPTS_MAX {
+                entry.attempts.remove(0);
             }
+            entry.attempts.push(now_ms);
+            entry.open += 1;
             return Ok(Attempt {
                 key,
                 delay_ms: loopback_delay_ms(failures),
@@ -163,6 +174,7 @@ impl Lockout {
             return Err(u64::try_from(limits.lock_ms).unwrap_or_default());
         }
         entry.attempts.push(now_ms);
+        entry.open += 1;
         Ok(Attempt { key, delay_ms: 0 })
     }
 
@@ -172,11 +184,20 @@ impl Lockout {
         self.entries.remove(&attempt.key);
     }
 
+    /// The secret was wrong.
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is settled once")]
+    pub fn failed(&mut self, attempt: Attempt) {
+        if let Some(entry) = self.entries.get_mut(&attempt.key) {
+            entry.open = entry.open.saturating_sub(1);
+        }
+    }
+
     /// The attempt was no guess at all (nothing was presented for this purpose after all).
     #[expect(clippy::needless_pass_by_value, reason = "an attempt is settled once")]
     pub fn withdrawn(&mut self, attempt: Attempt) {
         if let Some(entry) = self.entries.get_mut(&attempt.key) {
             entry.attempts.pop();
+            entry.open = entry.open.saturating_sub(1);
             if entry.attempts.is_empty() && entry.locked_until_ms.is_none() {
                 self.entries.remove(&attempt.key);
             }
@@ -279,16 +300,34 @@ mod tests {
         let mut lockout = Lockout::new(Limits::default());
         let delays: Vec<u64> = (0..12)
             .map(|n| {
-                lockout
+                let attempt = lockout
                     .reserve(Purpose::SharedSecret, Source::Program, n)
-                    .unwrap()
-                    .delay_ms
+                    .unwrap();
+                let delay = attempt.delay_ms;
+                lockout.failed(attempt);
+                delay
             })
             .collect();
         assert_eq!(
             delays,
             [0, 0, 0, 250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000]
         );
+    }
+
+    #[test]
+    fn programs_that_come_all_at_once_wait_for_failures_and_not_for_each_other() {
+        let mut lockout = Lockout::new(Limits::default());
+        let reserve = |lockout: &mut Lockout| {
+            lockout
+                .reserve(Purpose::SharedSecret, Source::Program, 0)
+                .unwrap()
+        };
+        let mut open: Vec<Attempt> = (0..100).map(|_| reserve(&mut lockout)).collect();
+        assert!(open.iter().all(|attempt| attempt.delay_ms == 0));
+        for attempt in open.drain(..) {
+            lockout.failed(attempt);
+        }
+        assert_eq!(reserve(&mut lockout).delay_ms, 5_000);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub const OLD_TOKEN_TTL_MS: i64 = 300_000;
 /// Pending requests kept at most, so that a flood of invented devices cannot grow without bound.
 pub const PENDING_MAX: usize = 256;
 /// Pending requests of one address at most, so that a flood from there crowds out itself.
-pub const PENDING_PER_ADDRESS_MAX: usize = 16;
+pub const PENDING_PER_ADDRESS_MAX: usize = 32;
 
 /// What a device says about itself when it connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

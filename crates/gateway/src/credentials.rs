@@ -46,6 +46,10 @@ impl Guard {
         self.lock().succeeded(attempt);
     }
 
+    fn failed(&self, attempt: Attempt) {
+        self.lock().failed(attempt);
+    }
+
     fn withdrawn(&self, attempt: Attempt) {
         self.lock().withdrawn(attempt);
     }
@@ -168,6 +172,7 @@ impl Checker<'_> {
             self.guard.succeeded(attempt);
             Check::Valid
         } else {
+            self.guard.failed(attempt);
             Check::Bad(fault)
         }
     }
@@ -183,10 +188,15 @@ impl Checker<'_> {
             Err(limited) => return ScopedCheck::Bad(limited),
         };
         let (check, held) = self.tokens.check(secret);
-        if held.is_some() {
-            self.guard.succeeded(attempt);
-            checked.api_token = held;
+        match &check {
+            ScopedCheck::Valid(_) => self.guard.succeeded(attempt),
+            // Who shows a token that was good once knows it and guesses nothing.
+            ScopedCheck::Bad(
+                CredentialFault::ApiTokenRevoked | CredentialFault::ApiTokenExpired,
+            ) => self.guard.withdrawn(attempt),
+            ScopedCheck::Bad(_) | ScopedCheck::Absent => self.guard.failed(attempt),
         }
+        checked.api_token = held;
         check
     }
 
@@ -218,11 +228,15 @@ impl Checker<'_> {
             self.guard.succeeded(attempt);
             checked.credentials.device_token = ScopedCheck::Valid(scopes);
             checked.by_device_token = true;
-        } else if own.is_some() {
-            if vouched {
-                // Who comes with a good secret and an old token beside it guesses nothing.
-                self.guard.withdrawn(attempt);
-            }
+            return;
+        }
+        if vouched {
+            // Who comes with a good secret and an old token beside it guesses nothing.
+            self.guard.withdrawn(attempt);
+        } else {
+            self.guard.failed(attempt);
+        }
+        if own.is_some() {
             checked.credentials.device_token =
                 ScopedCheck::Bad(CredentialFault::DeviceTokenMismatch);
         }
@@ -241,6 +255,7 @@ impl Checker<'_> {
             self.guard.succeeded(attempt);
             Check::Valid
         } else {
+            self.guard.failed(attempt);
             Check::Bad(CredentialFault::LocalProofMismatch)
         }
     }

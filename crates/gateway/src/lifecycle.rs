@@ -332,11 +332,11 @@ async fn beat(gateway: Arc<Gateway>) {
         tokio::select! {
             () = gateway.stopping.cancelled() => return,
             _ = ticks.tick() => {
+                let payload = json!({"ts": now_ms()}).to_string();
+                gateway.hub.publish(Event::Tick, &payload, None);
                 if let Err(error) = gateway.pairings.expire().await {
                     tracing::warn!(%error, "pairing requests did not expire in time");
                 }
-                let payload = json!({"ts": now_ms()}).to_string();
-                gateway.hub.publish(Event::Tick, &payload, None);
             }
             _ = healths.tick() => {
                 gateway.health.refresh(now_ms());

@@ -392,6 +392,11 @@ impl Pairings {
                         return Ok(Silently::WasApproved);
                     }
                     if record != judged {
+                        // Judged again by what is here, so that one look more is enough.
+                        changes.push(match known {
+                            Some(device) => BookChange::Device(device),
+                            None => BookChange::Removed(asked.device_id),
+                        });
                         return Ok(Silently::OnOtherGrounds);
                     }
                     let device = pairing::approve(known.as_ref(), &asked, serial, true, now);

@@ -368,7 +368,7 @@ fn the_original_rejections_are_said_in_our_words() {
     error: --at "tomorrow" is neither an ISO time nor a span
       next: --at 2026-12-01T09:00:00Z, or --at 20m for 20 minutes from now
     "#);
-    insta::assert_snapshot!(with(&["--every", "1m", "--system-event", "y"]).stderr, @"error: a job needs a payload: exactly one of --system-event and --message");
+    insta::assert_snapshot!(with(&["--every", "1m", "--system-event", "y"]).stderr, @"error: a job needs a payload: exactly one of --system-event, --message and -- PROGRAM");
 }
 
 #[test]

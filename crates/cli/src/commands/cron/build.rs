@@ -87,7 +87,8 @@ pub(super) fn add(args: &AddArgs, now_ms: i64) -> CommandResult<Value> {
             _ => "announce",
         };
         delivery.entry("mode").or_insert_with(|| mode.into());
-        if mode == "announce" {
+        // The original names the channel even where nothing is delivered.
+        if mode == "announce" || args.delivery.no_deliver {
             delivery.entry("channel").or_insert_with(|| "last".into());
         }
         params.insert("delivery".to_owned(), ordered_delivery(delivery));

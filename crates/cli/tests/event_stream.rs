@@ -355,7 +355,12 @@ fn both_dialects_are_told_the_same_in_the_same_order() {
             .collect()
     };
     let (a, b) = (told(old.events_until_now()), told(new.events_until_now()));
-    assert_eq!(a.len(), 40, "{:?}", a.iter().map(|x| &x.0).collect::<Vec<_>>());
+    assert_eq!(
+        a.len(),
+        40,
+        "{:?}",
+        a.iter().map(|x| &x.0).collect::<Vec<_>>()
+    );
     assert_eq!(a, b);
 }
 

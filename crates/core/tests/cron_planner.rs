@@ -16,7 +16,7 @@ use clawgate_core::cron::{
     Unfinished, Zone,
 };
 
-const SEEDS_DEFAULT: u64 = 200;
+const SEEDS_DEFAULT: u64 = 10_000;
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 86_400_000;
 const START: i64 = 1_767_225_600_000; // 2026-01-01

@@ -613,6 +613,14 @@ pub struct RunEntry {
     /// What it said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Whether the result reached its target; absent while that is open or nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<bool>,
+    /// Outcome of the delivery, apart from the run's.
+    pub delivery_status: String,
+    /// Why it was not delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_error: Option<String>,
     /// Start, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_at_ms: Option<i64>,
@@ -622,14 +630,6 @@ pub struct RunEntry {
     /// Next due slot after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_run_at_ms: Option<i64>,
-    /// Whether the result reached its target; absent while that is open or nobody asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub delivered: Option<bool>,
-    /// Outcome of the delivery, apart from the run's.
-    pub delivery_status: String,
-    /// Why it was not delivered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub delivery_error: Option<String>,
     /// What the target answered, when it took it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_receipt: Option<String>,

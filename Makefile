@@ -3,12 +3,13 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help quickstart test lint fmt doc bench build interop clean
+.PHONY: help quickstart test lint fmt doc bench build interop torture
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
 	@echo '                  (ARGS=--once ends it afterwards)'
 	@echo 'make test         every test'
+	@echo 'make torture      kill -9 ten thousand times, and a hundred thousand simulated schedules'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
 	@echo 'make doc          the documentation of the code'
@@ -38,3 +39,7 @@ bench: build
 
 interop:
 	@scripts/interop $(ARGS)
+
+torture:
+	CLAWGATE_SEEDS=100000 $(CARGO) test --locked -p clawgate-core --test cron_planner -- --nocapture
+	CLAWGATE_KILLS=10000 $(CARGO) test --locked -p clawgate-cli --test cron_torture -- --nocapture

@@ -247,8 +247,11 @@ fn a_killed_gateway_leaves_no_process_and_a_record_behind() {
     assert!(locked(), "its processes outlive it");
     gateway.restart();
     wait(Duration::from_secs(5), &|| !locked());
-    let mut client = gateway.owner(4);
-    let entry = client.call("cron.runs", &json!({}))["entries"][0].clone();
+    // What was interrupted is recorded while the gateway serves already.
+    let client = std::cell::RefCell::new(gateway.owner(4));
+    let entry = || client.borrow_mut().call("cron.runs", &json!({}))["entries"][0].clone();
+    wait(Duration::from_secs(5), &|| !entry().is_null());
+    let entry = entry();
     assert_eq!(entry["runId"], run["runId"]);
     assert_eq!(entry["verdict"], "interrupted");
     assert_eq!(entry["error"], "cron: job interrupted by gateway restart");

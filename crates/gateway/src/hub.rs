@@ -289,15 +289,15 @@ impl Hub {
         self.lock().revocations += 1;
     }
 
-    /// Takes authority away from the sessions that `concerned` names, and ends them if `ending`
-    /// says how. Without it this is for inside a transaction that revokes, before it commits: no
-    /// call of theirs that is under way commits after it. Whoever does that calls
-    /// [`Self::revoke`] after the commit.
-    pub(crate) fn cut(
-        &self,
-        ending: Option<&Ending>,
-        concerned: impl Fn(&Principal) -> bool,
-    ) -> usize {
+    /// Takes authority away from the sessions that `concerned` names and says how they are to end,
+    /// but ends none yet. For the transaction that revokes, before it commits: what they began and
+    /// did not commit before it is refused. [`Self::revoke`] follows after the commit; a session
+    /// that it excepts ends by itself once the calls that it has under way are answered.
+    pub(crate) fn disarm(&self, code: u16, reason: &str, concerned: impl Fn(&Principal) -> bool) {
+        self.cut(&Ending::at_once(code, reason), false, concerned);
+    }
+
+    fn cut(&self, ending: &Ending, now: bool, concerned: impl Fn(&Principal) -> bool) -> usize {
         let mut guard = self.lock();
         guard.revocations += 1;
         let mut cut = 0;
@@ -305,8 +305,10 @@ impl Hub {
             let link = &member.link;
             if concerned(&link.principal) {
                 link.cut();
-                if let Some(ending) = ending {
-                    link.end(ending.clone());
+                // The first reason is the one that is told.
+                let _ = link.ending.set(ending.clone());
+                if now {
+                    link.ended.notify_one();
                 }
                 cut += 1;
             }
@@ -324,7 +326,7 @@ impl Hub {
         concerned: impl Fn(&Principal) -> bool,
     ) -> usize {
         let ending = Ending::at_once(code, reason);
-        self.cut(Some(&ending), |principal| {
+        self.cut(&ending, true, |principal| {
             Some(principal.conn_id.as_str()) != except && concerned(principal)
         })
     }
@@ -406,13 +408,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_cut_off_inside_a_transaction_is_dead_and_learns_how_it_ends_later() {
+    fn who_is_disarmed_inside_a_transaction_is_dead_and_ends_for_the_reason_given_there() {
         let hub = Hub::default();
         let (gone, mut outbox) = join(&hub, "gone");
         let (stays, _kept) = join(&hub, "stays");
         let judged_at = hub.revocations();
-        assert_eq!(hub.cut(None, |principal| principal.conn_id == "gone"), 1);
-        assert!(!gone.is_live() && gone.ending().is_none());
+        hub.disarm(4001, "device removed", |principal| {
+            principal.conn_id == "gone"
+        });
+        assert!(!gone.is_live());
         assert!(stays.is_live());
         hub.publish(Event::Tick, "{}", None);
         assert!(outbox.try_recv().is_err(), "it hears nothing more");
@@ -420,9 +424,10 @@ mod tests {
             hub.join(principal("new"), judged_at).is_none(),
             "what was judged before is judged again"
         );
-        hub.revoke(4001, "device removed", None, |principal| {
+        let told = hub.revoke(4001, "something else", None, |principal| {
             principal.conn_id == "gone"
         });
+        assert_eq!(told, 1);
         let ending = gone.ending().unwrap();
         assert_eq!(
             (ending.code, ending.reason.as_str()),

@@ -663,7 +663,9 @@ impl Pairings {
                     now,
                 )?;
                 changes.push(BookChange::Removed(wanted));
-                hub.cut(None, |principal| ending.concerns(principal));
+                hub.disarm(AUTHORITY_CHANGED, "device removed", |principal| {
+                    ending.concerns(principal)
+                });
                 Ok::<_, ChangeError>(())
             },
             self.ends(ended, "device removed"),
@@ -720,7 +722,9 @@ impl Pairings {
                         Some(ended)
                     };
                     if let Some(ended) = &ended {
-                        hub.cut(None, |principal| ended.concerns(principal));
+                        hub.disarm(AUTHORITY_CHANGED, "gateway auth changed", |principal| {
+                            ended.concerns(principal)
+                        });
                     }
                     changes.push(BookChange::Device(device.clone()));
                     Ok::<_, ChangeError>((device, ended))
@@ -767,7 +771,9 @@ impl Pairings {
                     now,
                 )?;
                 changes.push(BookChange::Device(device));
-                hub.cut(None, |principal| ending.concerns(principal));
+                hub.disarm(AUTHORITY_CHANGED, "gateway auth changed", |principal| {
+                    ending.concerns(principal)
+                });
                 Ok::<_, ChangeError>(())
             },
             self.ends(ended, "gateway auth changed"),

@@ -228,7 +228,7 @@ impl ApiTokens {
                     let detail = json!({"name": name});
                     let actor = by.principal.actor();
                     tx.audit("tokens.revoke", &actor, &detail.to_string(), now)?;
-                    hub.cut(None, |principal| {
+                    hub.disarm(AUTHORITY_CHANGED, "gateway auth changed", |principal| {
                         principal.api_token.as_ref() == Some(&name)
                     });
                     Ok(name)

@@ -43,17 +43,28 @@ const KNOWN: &[&str] = &[
     "webhookSsrfPolicy",
     "failureAlert",
     "failureDestination",
-    // The original's, without meaning here.
     "store",
     "webhook",
     "sessionRetention",
     "runLog",
+];
+/// The original's settings without a meaning here, and why.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("store", "jobs are kept in the gateway's database"),
+    ("webhook", "a job names its own webhook"),
+    ("sessionRetention", "runs make no sessions yet"),
+    ("runLog", "the newest 2,000 records of a job are kept"),
 ];
 
 impl Cron {
     pub(super) fn read(look: &mut Look, root: &Map<String, Value>) -> Self {
         let cron = look.section(root, "cron");
         look.unknown("cron", &cron, KNOWN);
+        for (key, why) in WITHOUT_EFFECT {
+            if cron.contains_key(*key) {
+                look.warn(&format!("cron.{key}"), format!("has no effect here: {why}"));
+            }
+        }
         let default = Self::default();
         Self {
             enabled: look
@@ -85,6 +96,13 @@ fn ladder(look: &mut Look, cron: &Map<String, Value>) -> Ladder {
         &retry,
         &["maxAttempts", "backoffMs", "retryOn"],
     );
+    if retry.contains_key("retryOn") {
+        look.warn(
+            "cron.retry.retryOn",
+            "has no effect here: the class of a failure says whether trying again can help"
+                .to_owned(),
+        );
+    }
     let mut ladder = Ladder::default();
     if let Some(max) = look.integer(&retry, "cron.retry.maxAttempts", "maxAttempts", 0, 100) {
         ladder.one_shot_retries_max = u32::try_from(max).unwrap_or(u32::MAX);
@@ -100,10 +118,7 @@ fn ladder(look: &mut Look, cron: &Map<String, Value>) -> Ladder {
                 .collect()
         });
         match pauses {
-            Some(pauses) if !pauses.is_empty() => {
-                ladder.one_shot_ms.clone_from(&pauses);
-                ladder.recurring_ms = pauses;
-            }
+            Some(pauses) if !pauses.is_empty() => ladder.one_shot_ms = pauses,
             _ => look.refuse(
                 "cron.retry.backoffMs",
                 "expected a list of milliseconds up to a day".to_owned(),
@@ -222,5 +237,70 @@ fn place(look: &mut Look, section: &Map<String, Value>, path: &str) -> Option<St
             None
         }
         None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(cron: &Value) -> (Cron, Look) {
+        let mut look = Look::default();
+        let root = json!({"cron": cron});
+        let cron = Cron::read(&mut look, root.as_object().expect("an object"));
+        (cron, look)
+    }
+
+    #[test]
+    fn what_is_set_is_taken() {
+        let (cron, look) = read(&json!({
+            "enabled": false, "maxConcurrentRuns": 2, "webhookToken": "t",
+            "retry": {"maxAttempts": 1, "backoffMs": [5, 6]},
+            "webhookSsrfPolicy": {"allowedHostnames": [" Hooks.LAN "]},
+            "failureAlert": {"enabled": true, "after": 4, "mode": "webhook", "to": "http://a/"},
+            "failureDestination": {"mode": "webhook", "to": "https://b/"},
+        }));
+        assert!(look.refusals.is_empty() && look.warnings.is_empty());
+        assert!(!cron.enabled);
+        assert_eq!(cron.max_concurrent_runs, 2);
+        assert_eq!(cron.ladder.one_shot_ms, [5, 6]);
+        assert_eq!(cron.ladder.one_shot_retries_max, 1);
+        assert_eq!(cron.ladder.recurring_ms, Ladder::default().recurring_ms);
+        assert_eq!(cron.dial.allowed_hosts, ["hooks.lan"]);
+        let notices = cron.notices;
+        assert_eq!(notices.alert.expect("alerts are on").after, 4);
+        assert_eq!(notices.alert_url.as_deref(), Some("http://a/"));
+        assert_eq!(notices.failure_url.as_deref(), Some("https://b/"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_what_does_nothing_is_said() {
+        let refused = |cron: &Value| read(cron).1.refusals.len();
+        assert_eq!(refused(&json!({"maxConcurrentRuns": 0})), 1);
+        assert_eq!(refused(&json!({"retry": {"backoffMs": ["x"]}})), 1);
+        assert_eq!(refused(&json!({"retry": {"backoffMs": []}})), 1);
+        assert_eq!(
+            refused(&json!({"failureAlert": {"mode": "webhook", "to": "x"}})),
+            1
+        );
+        assert_eq!(
+            refused(&json!({"failureDestination": {"mode": "pigeon"}})),
+            1
+        );
+        let (_, look) = read(&json!({
+            "store": "x", "failureAlert": {"mode": "announce"}, "retry": {"retryOn": []}, "tpyo": 1,
+        }));
+        let said: Vec<&str> = look.warnings.iter().map(|w| w.path.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "cron.tpyo",
+                "cron.store",
+                "cron.retry.retryOn",
+                "cron.failureAlert.mode"
+            ]
+        );
     }
 }

@@ -422,8 +422,12 @@ impl World {
             self.store.max_now = self.store.max_now.max(self.now);
             let next_run = self.store.rows.keys().next_back().map_or(1, |run| run + 1);
             self.planner = Planner::new(self.config.clone(), next_run);
-            for job in self.store.jobs.values() {
-                self.planner.load(job.clone());
+            if self.rng.chance(50) {
+                self.planner.load_all(self.store.jobs.values().cloned());
+            } else {
+                for job in self.store.jobs.values() {
+                    self.planner.load(job.clone());
+                }
             }
             let decisions = self.planner.recover(self.store.unfinished(), self.now);
             if self.execute(&decisions) {

@@ -157,9 +157,7 @@ fn load(
     config: PlannerConfig,
 ) -> Result<(Planner, Vec<Unfinished>), StoreError> {
     let mut planner = Planner::new(config, db.next_run_seq()?);
-    for job in db.cron_plans()? {
-        planner.load(job);
-    }
+    planner.load_all(db.cron_plans()?);
     Ok((planner, db.unfinished_runs()?))
 }
 

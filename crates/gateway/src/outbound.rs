@@ -179,11 +179,16 @@ impl Outbound {
             let Some(first) = found.first() else {
                 return Err(Sent::unreachable(format!("{} has no address", target.host)));
             };
+            let ip = first.ip().to_string();
+            let leads = if ip == target.host {
+                String::new()
+            } else {
+                format!("leads to {ip}, which ")
+            };
             return Err(Sent::forbidden(format!(
-                "{} is {}, which is not on the public internet; to send there all the same, list \
-                 it in cron.webhookSsrfPolicy.allowedHostnames",
-                target.host,
-                first.ip()
+                "{} {leads}is not on the public internet; to send there all the same, list it in \
+                 cron.webhookSsrfPolicy.allowedHostnames",
+                target.host
             )));
         }
         let mut last = String::new();

@@ -178,9 +178,14 @@ impl Outbox {
             Next::GiveUp => Ok(Delivered::GivenUp(sent.words)),
             Next::Again { pause_ms } => Err((sent.words, now.saturating_add(pause_ms))),
         };
+        let (status, words) = match &outcome {
+            Ok(Delivered::Taken(words)) => ("delivered", words),
+            Ok(Delivered::GivenUp(words)) => ("given-up", words),
+            Err((words, _)) => ("again", words),
+        };
         tracing::info!(
             job = %delivery.job_id, run = %delivery.run_id, purpose = delivery.purpose.as_str(),
-            attempt = delivery.attempts + 1, outcome = ?outcome, "a delivery was tried"
+            attempt = delivery.attempts + 1, status, words = words.as_str(), "a delivery was tried"
         );
         let written = {
             let (delivery, outcome) = (delivery.clone(), outcome.clone());

@@ -14,6 +14,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use clawgate_core::{ScopeSet, lockout::Limits, origin::OriginRules, proof};
@@ -134,6 +135,8 @@ pub(crate) struct Config {
     pub models: Vec<Value>,
     /// Text of the file as read, empty when there is none.
     pub snapshot: Snapshot,
+    /// Payload of `config.get`, encoded when it is first asked for.
+    pub shown: OnceLock<Arc<str>>,
 }
 
 /// One entry of `agents.list`.
@@ -369,6 +372,7 @@ impl Config {
             cron,
             agents,
             models,
+            shown: OnceLock::new(),
             snapshot: Snapshot {
                 exists,
                 raw,

@@ -62,7 +62,7 @@ pub(crate) async fn run(
     let conn_id = uuid::Uuid::new_v4().to_string();
     let nonce = uuid::Uuid::new_v4().to_string();
     socket.queue(challenge(&nonce));
-    let deadline = Instant::now() + Duration::from_millis(gateway.config.handshake_timeout_ms);
+    let deadline = Instant::now() + Duration::from_millis(gateway.config().handshake_timeout_ms);
     let text = tokio::select! {
         () = gateway.stopping.cancelled() => {
             socket.queue_close(1012, "service restart");

@@ -276,8 +276,8 @@ impl Attempt<'_> {
             },
         };
         let policy = Policy {
-            open: matches!(self.gateway.config.auth, Auth::None),
-            deviceless_loopback: self.gateway.config.deviceless_loopback.clone(),
+            open: matches!(self.gateway.config().auth, Auth::None),
+            deviceless_loopback: self.gateway.config().deviceless_loopback.clone(),
         };
         let outcome = authz::grant(&evidence, params.scopes.as_ref(), &policy);
         match outcome {
@@ -306,7 +306,7 @@ impl Attempt<'_> {
             direct_loopback: self.request.way.peer == Peer::LoopbackDirect,
             needs_origin: client.is_control_ui() || client.is_webchat(),
         };
-        origin::judge(&seen, &self.gateway.config.origins)
+        origin::judge(&seen, &self.gateway.config().origins)
     }
 
     fn proof(&self, role: Role, role_name: &str) -> (Proof, Option<Arrival>) {
@@ -360,7 +360,7 @@ impl Attempt<'_> {
 
     async fn check(&self, browser: Browser, role: &str, arrival: Option<&Arrival>) -> Checked {
         let checker = Checker {
-            config: &self.gateway.config,
+            config: &self.gateway.config(),
             guard: &self.gateway.guard,
             keys: &self.gateway.keys,
             pairings: &self.gateway.pairings,
@@ -413,7 +413,7 @@ impl Attempt<'_> {
                 seen: seen(evidence, checked, device_id.as_ref()),
                 requested: self.params.scopes.clone(),
             },
-            method: method(evidence, checked, &self.gateway.config.auth),
+            method: method(evidence, checked, &self.gateway.config().auth),
             token,
         };
         let principal = Principal {

@@ -61,7 +61,8 @@ pub(crate) struct Readiness {
 /// The running gateway: the owners' handles, and what does not change while it runs.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    pub config: config::Config,
+    /// What the operator's file says, as last read. A reader keeps what it took.
+    pub live: arc_swap::ArcSwap<config::Config>,
     pub state: state::StateDir,
     pub store: clawgate_store::Store,
     pub keys: Arc<state::Keys>,
@@ -85,13 +86,16 @@ pub(crate) struct Gateway {
     pub boot_id: String,
     /// `hello-ok.features`, encoded once.
     pub features: Box<RawValue>,
-    /// Payload of `config.get`, encoded once.
-    pub config_text: Arc<str>,
     pub main_session_key: String,
     warned_unattributed: AtomicBool,
 }
 
 impl Gateway {
+    /// The configuration that holds now.
+    pub(crate) fn config(&self) -> Arc<config::Config> {
+        self.live.load_full()
+    }
+
     pub(crate) fn uptime_ms(&self) -> u64 {
         u64::try_from(self.readiness.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

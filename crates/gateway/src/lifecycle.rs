@@ -28,7 +28,7 @@ use crate::{
     credentials::Guard,
     health::Health,
     hub::Hub,
-    listen, logs, methods,
+    listen, logs,
     outbound::Outbound,
     outbox::Outbox,
     pairing::Pairings,
@@ -209,7 +209,7 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
     }
     let beat = tokio::spawn(beat(Arc::clone(&gateway)));
     tracing::info!(
-        url = %format!("ws://{address}"), auth = gateway.config.auth.mode(), version = VERSION,
+        url = %format!("ws://{address}"), auth = gateway.config().auth.mode(), version = VERSION,
         state = %gateway.state.path().display(), jobs = gateway.scheduler.job_count(),
         start_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "listening"
@@ -279,7 +279,6 @@ fn open(
     let gateway = Arc::new(Gateway {
         guard: Guard::new(config.rate_limit),
         presence: Presence::new(SelfEntry::of_this_machine(VERSION)),
-        config_text: Arc::from(methods::config::payload(&config)),
         routes: web::routes(Arc::clone(&readiness)),
         pre_hello: listen::PreHello::default(),
         write_windows: std::sync::Mutex::default(),
@@ -288,7 +287,7 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
-        config,
+        live: arc_swap::ArcSwap::from_pointee(config),
         state,
         store,
         keys,

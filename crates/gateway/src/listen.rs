@@ -159,7 +159,7 @@ impl PreHello {
     }
 
     fn take(gateway: &Arc<Gateway>, address: IpAddr) -> Option<PreHelloPlace> {
-        let shared = address.is_loopback() || gateway.config.is_trusted_proxy(address);
+        let shared = address.is_loopback() || gateway.config().is_trusted_proxy(address);
         let pre_hello = &gateway.pre_hello;
         let room = pre_hello.lock().take(address, shared, pre_hello.budget)?;
         Some(PreHelloPlace {
@@ -313,8 +313,8 @@ async fn answer(
         }
     };
     let way = way(&gateway, request.headers(), address.ip());
-    if way.peer == Peer::LoopbackProxied && gateway.config.trusted_proxies.is_empty() {
-        if gateway.config.refuse_unattributed {
+    if way.peer == Peer::LoopbackProxied && gateway.config().trusted_proxies.is_empty() {
+        if gateway.config().refuse_unattributed {
             log_refused(StatusCode::FORBIDDEN, "proxy_attribution_required", address);
             return unattributed();
         }
@@ -434,8 +434,8 @@ pub(crate) fn way(gateway: &Gateway, headers: &HeaderMap, socket: IpAddr) -> Way
     peer::judge(
         socket,
         &forwarding,
-        |address| gateway.config.is_trusted_proxy(address),
-        gateway.config.allow_real_ip,
+        |address| gateway.config().is_trusted_proxy(address),
+        gateway.config().allow_real_ip,
     )
 }
 

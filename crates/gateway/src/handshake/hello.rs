@@ -30,7 +30,8 @@ pub(crate) fn hello(gateway: &Gateway, principal: &Principal, welcome: &Welcome)
     let token = welcome.token.as_ref();
     let v3_with_token = dialect == Dialect::V3 && token.is_some();
     let session_scopes = grant.scopes().clone();
-    let config_path = gateway.config.path.to_string_lossy();
+    let config = gateway.config();
+    let config_path = config.path.to_string_lossy();
     let state_dir = gateway.state.path().to_string_lossy();
     let hello = HelloOk {
         r#type: "hello-ok",
@@ -54,7 +55,7 @@ pub(crate) fn hello(gateway: &Gateway, principal: &Principal, welcome: &Welcome)
                 main_session_key: &gateway.main_session_key,
                 scope: "per-sender",
             },
-            auth_mode: admin.then(|| gateway.config.auth.mode()),
+            auth_mode: admin.then(|| config.auth.mode()),
         },
         auth: HelloAuth {
             method: (dialect == Dialect::V4).then_some(welcome.method),

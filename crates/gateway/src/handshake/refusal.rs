@@ -42,7 +42,7 @@ impl Attempt<'_> {
     /// Wire 3 takes the secret from the field of its mode alone and calls the other one missing.
     fn secret_is_in_the_other_field(&self) -> bool {
         let auth = &self.params.auth;
-        let (own, other) = match &self.gateway.config.auth {
+        let (own, other) = match &self.gateway.config().auth {
             Auth::Token(_) => (&auth.token, &auth.password),
             Auth::Password(_) => (&auth.password, &auth.token),
             Auth::None | Auth::TrustedProxy(_) => return false,
@@ -60,14 +60,14 @@ impl Attempt<'_> {
 
     fn credential_missing(&self) -> ErrorShape {
         let client = &self.params.client;
-        let hint = match (&self.gateway.config.auth, self.dialect) {
+        let hint = match (&self.gateway.config().auth, self.dialect) {
             (Auth::Token(_), Dialect::V4) if client.is_control_ui() || client.is_webchat() => {
                 // The original's words go on with a command of its own that is none of ours.
                 "paste in Control UI settings".to_owned()
             }
             _ => self.hint("provide gateway auth"),
         };
-        match &self.gateway.config.auth {
+        match &self.gateway.config().auth {
             Auth::Password(_) => auth_error(
                 "password_missing",
                 "AUTH_PASSWORD_MISSING",
@@ -98,7 +98,7 @@ impl Attempt<'_> {
     /// The original's hints, by who asks.
     fn hint(&self, other: &str) -> String {
         let client = &self.params.client;
-        let password = matches!(self.gateway.config.auth, Auth::Password(_));
+        let password = matches!(self.gateway.config().auth, Auth::Password(_));
         let word = if password { "password" } else { "token" };
         if client.mode == "cli" {
             let local = self.request.way.peer == Peer::LoopbackDirect;

@@ -1,5 +1,7 @@
 //! The configuration as callers may see it: secrets are masked before anything is encoded.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,14 +12,14 @@ use crate::{
 pub(crate) fn get(call: &Call<'_>) -> Answer {
     now(|| {
         call.fits()?;
-        Ok(Reply::kept(std::sync::Arc::clone(
-            &call.gateway.config_text,
-        )))
+        let config = call.gateway.config();
+        let text = config.shown.get_or_init(|| Arc::from(payload(&config)));
+        Ok(Reply::kept(Arc::clone(text)))
     })
 }
 
-/// The payload of `config.get`, encoded once: the file is read at start only.
-pub(crate) fn payload(config: &Config) -> String {
+/// The payload of `config.get`.
+fn payload(config: &Config) -> String {
     let snapshot = &config.snapshot;
     let shown = redact(&snapshot.parsed);
     // The text is written anew from what was masked, never shown as it is: comments and repeated
@@ -78,7 +80,9 @@ fn fill(shown: &mut Value, config: &Config) {
 pub(crate) fn models(call: &Call<'_>) -> Answer {
     now(|| {
         call.fits()?;
-        Ok(Reply::json(&json!({"models": call.gateway.config.models})))
+        Ok(Reply::json(
+            &json!({"models": call.gateway.config().models}),
+        ))
     })
 }
 

@@ -63,7 +63,7 @@ impl House {
         Self {
             default_agent: gateway.default_agent().to_owned(),
             zone: host_zone(),
-            notices: gateway.config.cron.notices.clone(),
+            notices: gateway.config().cron.notices.clone(),
         }
     }
 }

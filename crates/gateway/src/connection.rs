@@ -1,8 +1,7 @@
 //! The life of one socket: challenge, connect, then requests in and responses and events out.
 //!
-//! One task owns the socket. A request that has to wait is a task of its own, because an act that
-//! was begun is carried through when the socket goes; only its answer is then nobody's. What is queued during
-//! one wake-up is written in one go. When the peer does not read, this stops reading: a client
+//! One task owns the socket and the requests that wait. When the socket goes, what was begun is
+//! carried through all the same; only its answer is then nobody's. What is queued during one wake-up is written in one go. When the peer does not read, this stops reading: a client
 //! that only sends is held back by its own socket, and costs a bounded amount of memory.
 
 use std::{
@@ -20,7 +19,7 @@ use clawgate_protocol::{
     frame::{self, DecodeError, EventParts, PAYLOAD_BYTES_MAX, PRE_HELLO_BYTES_MAX},
     method,
 };
-use futures_util::{Stream as _, stream::FuturesUnordered};
+use futures_util::{Stream as _, StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 use tungstenite::Utf8Bytes;
@@ -518,8 +517,10 @@ impl Session {
             welcome,
             closing,
             outbox,
+            in_flight,
             ..
         } = self;
+        carry_through(in_flight);
         // What waits in it is not kept while the peer takes its time.
         drop(outbox);
         let conn_id = &link.principal.conn_id;
@@ -541,6 +542,13 @@ impl Session {
         if !socket.has_ended() {
             socket.linger(LINGER).await;
         }
+    }
+}
+
+/// Lets requests that were begun come to their end with nobody waiting for the answers.
+fn carry_through(in_flight: FuturesUnordered<InFlight>) {
+    if !in_flight.is_empty() {
+        tokio::spawn(in_flight.for_each(|_| std::future::ready(())));
     }
 }
 

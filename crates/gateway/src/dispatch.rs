@@ -3,7 +3,7 @@
 //! A caller that gets here was admitted. Methods that answer from memory do so at once; the
 //! others become futures of the connection.
 
-use std::{borrow::Cow, pin::Pin, sync::Arc};
+use std::{borrow::Cow, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use clawgate_core::{Dialect, Method};
 use clawgate_protocol::{
@@ -11,6 +11,7 @@ use clawgate_protocol::{
     frame::{self, to_json},
     shape,
 };
+use futures_util::FutureExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -214,7 +215,9 @@ pub(crate) fn now(body: impl FnOnce() -> Result<Reply, ErrorShape>) -> Answer {
     Answer::Now(body().into())
 }
 
-/// The same for a body that must wait. `params` are read before, so that the future owns them.
+/// The same for a body that must wait. `params` are read before, so that the future owns them. It is
+/// polled by the connection, which saves two wake-ups; when the caller's socket goes, the connection
+/// has what was begun carried through, so that database, memory and events never disagree.
 pub(crate) fn later<P: Send + 'static, F>(
     params: Result<P, ErrorShape>,
     body: impl FnOnce(P) -> F,
@@ -225,13 +228,12 @@ where
     match params {
         Err(error) => Answer::Now(Reply::error(error)),
         Ok(params) => {
-            // A task of its own: when the caller's socket goes, what was begun is carried through,
-            // so that database, memory and events never disagree.
-            let task = tokio::spawn(body(params));
+            let body = AssertUnwindSafe(body(params)).catch_unwind();
             Answer::later(async move {
-                match task.await {
+                match body.await {
                     Ok(outcome) => outcome.into(),
-                    Err(died) => Reply::error(error::internal("a handler", &died)),
+                    // The panic itself is in the log already.
+                    Err(_) => Reply::error(error::internal("a handler", &"it panicked")),
                 }
             })
         }

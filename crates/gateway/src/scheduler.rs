@@ -47,7 +47,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    batch::{After, Batch, Step, Written},
+    batch::{Answers, Batch, Step, Written},
     handle::{Answer, Change, Declaration, SchedulerCommand},
     run::{Queued, RunEnd, Stopped, Task},
 };
@@ -412,7 +412,7 @@ impl Scheduler {
             added: false,
         });
         if let Some(run_seq) = edit.abort {
-            batch.after(After::Stop(run_seq, Stopped::Disabled));
+            batch.stop(run_seq, Stopped::Disabled);
         }
         Ok(kept)
     }
@@ -486,7 +486,7 @@ impl Scheduler {
         let ended = under_way.filter(|_| edit.abort.is_some());
         batch.answer(answer, ended);
         if let Some(run_seq) = edit.abort {
-            batch.after(After::Stop(run_seq, Stopped::Cancelled));
+            batch.stop(run_seq, Stopped::Cancelled);
         }
     }
 
@@ -499,7 +499,7 @@ impl Scheduler {
         batch.step(Step::Remove(id));
         batch.answer(answer, true);
         if let Some(run_seq) = edit.abort {
-            batch.after(After::Stop(run_seq, Stopped::Removed));
+            batch.stop(run_seq, Stopped::Removed);
         }
     }
 
@@ -601,46 +601,63 @@ impl Scheduler {
         }
     }
 
-    /// Writes a batch, and then lets it be known.
+    /// Writes a batch, and then lets it be known. Whoever waits for an answer has it from the writer's
+    /// thread, as soon as the batch is on disk: this task may have others to tell first.
     async fn commit(&mut self, batch: Batch) {
-        let Batch { steps, afters } = batch;
+        let Batch {
+            steps,
+            waiting,
+            stops,
+        } = batch;
+        let answers = Answers::new(waiting);
         let written = if steps.is_empty() {
             Ok(Vec::new())
         } else {
             let (boot_id, defaults) = (Arc::clone(&self.boot_id), Arc::clone(&self.defaults));
+            let (waiting, jobs) = (Arc::clone(&answers), Arc::clone(&self.jobs));
             self.store
-                .write("keeping cron's decisions", move |tx| {
-                    steps
-                        .into_iter()
-                        .map(|step| step.write(tx, &boot_id, &defaults))
-                        .collect()
-                })
+                .write_then(
+                    "keeping cron's decisions",
+                    move |tx| {
+                        let steps = steps.into_iter();
+                        steps
+                            .map(|step| step.write(tx, &boot_id, &defaults))
+                            .collect()
+                    },
+                    move |written: Vec<Written>| {
+                        for written in &written {
+                            count(&jobs, written.jobs());
+                        }
+                        waiting.give(Ok(()));
+                        written
+                    },
+                )
                 .await
         };
-        let written: Vec<Written> = match written {
+        let written = match written {
             Ok(written) => written,
             Err(error) => {
+                let error: Arc<StoreError> = Arc::new(error);
                 tracing::error!(%error, "cron could not write; reading its state anew");
-                let error = Arc::new(error);
-                for (_, after) in afters {
-                    after.fail(&error);
-                }
+                answers.give(Err(&error));
+                // Every run is stopped anyway.
                 self.stale = Some(error);
                 return;
             }
         };
-        let mut afters = afters.into_iter().peekable();
+        answers.give(Ok(()));
+        let mut stops = stops.into_iter().peekable();
         let (mut queued, mut posted) = (false, false);
         for (number, written) in written.into_iter().enumerate() {
-            while let Some((_, after)) = afters.next_if(|(steps, _)| *steps <= number) {
-                self.follow(after);
+            while let Some((_, run_seq, reason)) = stops.next_if(|(steps, ..)| *steps <= number) {
+                self.stop(run_seq, reason);
             }
             queued |= written.has_queued();
             posted |= written.has_posted();
             self.tell(written);
         }
-        for (_, after) in afters {
-            self.follow(after);
+        for (_, run_seq, reason) in stops {
+            self.stop(run_seq, reason);
         }
         if queued {
             (self.status_changed)();
@@ -650,15 +667,10 @@ impl Scheduler {
         }
     }
 
-    fn follow(&mut self, after: After) {
-        match after {
-            After::Answer(answer) => answer(Ok(())),
-            After::Stop(run_seq, reason) => {
-                if let Some(live) = self.live.values_mut().find(|live| live.run_seq == run_seq) {
-                    live.stopped.get_or_insert(reason);
-                    live.stop.cancel();
-                }
-            }
+    fn stop(&mut self, run_seq: RunSeq, reason: Stopped) {
+        if let Some(live) = self.live.values_mut().find(|live| live.run_seq == run_seq) {
+            live.stopped.get_or_insert(reason);
+            live.stop.cancel();
         }
     }
 
@@ -704,9 +716,6 @@ impl Scheduler {
                 added,
                 next_run_at_ms,
             } => {
-                if added {
-                    self.jobs.fetch_add(1, Ordering::Relaxed);
-                }
                 self.publish(&CronEvent {
                     job_id: id.to_string(),
                     action: if added { "added" } else { "updated" }.to_owned(),
@@ -719,7 +728,6 @@ impl Scheduler {
     }
 
     fn gone(&self, id: &JobId) {
-        self.jobs.fetch_sub(1, Ordering::Relaxed);
         self.publish(&CronEvent {
             job_id: id.to_string(),
             action: "removed".to_owned(),
@@ -750,6 +758,19 @@ impl Scheduler {
 
     fn publish(&self, event: &CronEvent) {
         self.hub.publish(Event::Cron, &to_json(event), None);
+    }
+}
+
+/// Moves the number of jobs.
+fn count(jobs: &AtomicUsize, by: isize) {
+    match by {
+        0 => {}
+        1.. => {
+            jobs.fetch_add(by.unsigned_abs(), Ordering::Relaxed);
+        }
+        _ => {
+            jobs.fetch_sub(by.unsigned_abs(), Ordering::Relaxed);
+        }
     }
 }
 

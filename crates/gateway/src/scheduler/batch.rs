@@ -1,7 +1,7 @@
 //! One write of the scheduler: the planner's decisions and the edits, in order, and what follows
 //! once they are on disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clawgate_core::{
     JobId, RunId,
@@ -16,12 +16,20 @@ use super::{
     run::Stopped,
 };
 
-/// Steps of one transaction, and what comes after which number of them.
+/// Steps of one transaction, who waits for them, and which runs are to stop after how many of them.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) steps: Vec<Step>,
-    pub(super) afters: Vec<(usize, After)>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) stops: Vec<(usize, RunSeq, Stopped)>,
 }
+
+/// Somebody who is told how the write went.
+type Waiting = Box<dyn FnOnce(Result<(), SchedulerError>) + Send>;
+
+/// Those who wait for a write. They are told once: by the writer's thread when it is on disk, by the
+/// scheduler when it failed.
+pub(super) struct Answers(Mutex<Vec<Waiting>>);
 
 /// One act.
 pub(super) enum Step {
@@ -59,36 +67,35 @@ pub(super) enum Written {
     Removed(JobId),
 }
 
-/// What follows.
-pub(super) enum After {
-    Answer(Box<dyn FnOnce(Result<(), SchedulerError>) + Send>),
-    Stop(RunSeq, Stopped),
-}
-
 impl Batch {
     pub(super) fn step(&mut self, step: Step) {
         self.steps.push(step);
     }
 
-    pub(super) fn after(&mut self, after: After) {
-        self.afters.push((self.steps.len(), after));
+    /// Stops a run once everything so far is on disk.
+    pub(super) fn stop(&mut self, run_seq: RunSeq, reason: Stopped) {
+        self.stops.push((self.steps.len(), run_seq, reason));
     }
 
-    /// Answers once everything so far is on disk.
+    /// Answers once everything is on disk.
     pub(super) fn answer<T: Send + 'static>(&mut self, answer: Answer<T>, value: T) {
-        self.after(After::Answer(Box::new(move |outcome| {
+        self.waiting.push(Box::new(move |outcome| {
             // Whoever asked may be gone.
             let _ = answer.send(outcome.map(|()| value));
-        })));
+        }));
     }
 }
 
-impl After {
-    pub(super) fn fail(self, error: &Arc<StoreError>) {
-        match self {
-            Self::Answer(answer) => answer(Err(SchedulerError::Store(Arc::clone(error)))),
-            // Every run is stopped anyway.
-            Self::Stop(..) => {}
+impl Answers {
+    pub(super) fn new(waiting: Vec<Waiting>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(waiting)))
+    }
+
+    /// Tells everybody who was not told yet.
+    pub(super) fn give(&self, outcome: Result<(), &Arc<StoreError>>) {
+        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for tell in waiting {
+            tell(outcome.map_err(|error| SchedulerError::Store(Arc::clone(error))));
         }
     }
 }
@@ -151,6 +158,16 @@ impl Step {
 }
 
 impl Written {
+    /// By how much it changes the number of jobs.
+    pub(super) fn jobs(&self) -> isize {
+        match self {
+            Self::Kept { added: true, .. } => 1,
+            Self::Removed(_) => -1,
+            Self::Settled { settle, .. } if settle.delete => -1,
+            Self::Kept { .. } | Self::Settled { .. } | Self::Claimed(..) | Self::Recorded(..) => 0,
+        }
+    }
+
     pub(super) fn has_queued(&self) -> bool {
         matches!(self, Self::Settled { queued: true, .. })
     }

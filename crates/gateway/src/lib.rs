@@ -25,6 +25,7 @@ mod presence;
 mod preview;
 mod scheduler;
 mod settings;
+mod standing;
 mod state;
 mod tokens;
 mod web;
@@ -75,6 +76,8 @@ pub(crate) struct Gateway {
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
+    /// How deliveries go out.
+    pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,
     pub routes: axum::Router,
     pub readiness: Arc<Readiness>,
     pub pre_hello: listen::PreHello,

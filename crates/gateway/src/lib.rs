@@ -46,6 +46,10 @@ pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use preview::{Preview, PreviewSlot, preview};
+pub use settings::{
+    EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
+    edit_config, parse_config,
+};
 pub use state::StateError;
 
 /// Version that the gateway tells.

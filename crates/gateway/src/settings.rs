@@ -8,6 +8,7 @@
 mod edit;
 mod file;
 mod merge;
+mod offline;
 
 use std::{
     path::{Path, PathBuf},
@@ -32,6 +33,10 @@ use crate::{
 };
 
 pub(crate) use file::read;
+pub use offline::{
+    EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
+    edit_config, parse_config,
+};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -256,40 +261,20 @@ impl Settings {
 }
 
 impl Gateway {
-    /// Changes the operator's file and brings into effect what can be. With a base hash only if
-    /// the file still is what has that hash. It is on disk and in effect when this returns.
+    /// Changes the operator's file for a session, and brings into effect what can be. With a base
+    /// hash only if the file still is what has that hash. It is on disk and in effect when this
+    /// returns. A session whose authority ended meanwhile changes nothing; one whose authority ends
+    /// by the change itself still gets its answer, and is to end after it.
     ///
     /// # Errors
     /// In the words of the wire; nothing was changed then.
-    pub(crate) async fn change_settings(
-        self: &Arc<Self>,
-        base_hash: Option<String>,
-        change: Change,
-    ) -> Result<Changed, ErrorShape> {
-        self.change_for(None, base_hash, change).await
-    }
-
-    /// The same for a session: one whose authority ended meanwhile changes nothing, and one whose
-    /// authority ends by the change itself still gets its answer, and ends after it.
-    ///
-    /// # Errors
-    /// As above.
     pub(crate) async fn change_settings_by(
         self: &Arc<Self>,
         caller: &Arc<Link>,
         base_hash: Option<String>,
         change: Change,
     ) -> Result<Changed, ErrorShape> {
-        let caller = Some(Arc::clone(caller));
-        self.change_for(caller, base_hash, change).await
-    }
-
-    async fn change_for(
-        self: &Arc<Self>,
-        caller: Option<Arc<Link>>,
-        base_hash: Option<String>,
-        change: Change,
-    ) -> Result<Changed, ErrorShape> {
+        let caller = Arc::clone(caller);
         let gateway = Arc::clone(self);
         // Waits for the disk, and for programs that hand out secrets.
         let done = tokio::task::spawn_blocking(move || {
@@ -298,18 +283,17 @@ impl Gateway {
             let sources = &settings.sources;
             let judge = |text: String| {
                 let config = sources.judge(Some(text)).map_err(Unchanged::Invalid)?;
-                match &caller {
-                    Some(link) if !link.may_act(now_ms()) => {
-                        Err(Unchanged::Refused(error::caller_ended()))
-                    }
-                    _ => Ok(config),
+                if caller.may_act(now_ms()) {
+                    Ok(config)
+                } else {
+                    Err(Unchanged::Refused(error::caller_ended()))
                 }
             };
             let config = change_file(&sources.path, base_hash.as_deref(), change, judge)?;
             settings
                 .seen
                 .store(Some(Arc::new(Stamp::of(&sources.path))));
-            Ok(gateway.bring_into_effect(config, caller.as_deref()))
+            Ok(gateway.bring_into_effect(config, Some(&caller)))
         });
         match done.await {
             Ok(changed) => changed.map_err(words),

@@ -9,7 +9,7 @@ use crate::{
     commands::{
         auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
         gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
-        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        secrets::SecretsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -172,9 +172,15 @@ pub(crate) enum Command {
     /// The configuration file
     #[command(
         subcommand,
-        after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config validate"
+        after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config set cron.maxConcurrentRuns 4\n  clawgate config validate"
     )]
     Config(ConfigCommand),
+    /// References to secrets, and secrets in the configuration
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate secrets audit\n  clawgate secrets reload"
+    )]
+    Secrets(SecretsCommand),
     /// Bring the state of another gateway over
     #[command(
         subcommand,
@@ -250,6 +256,7 @@ impl Command {
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),
+            Self::Secrets(secrets) => secrets.wants_json(),
             Self::Import(import) => import.wants_json(),
             Self::Completion(_) => false,
         }

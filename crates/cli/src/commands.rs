@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod probe;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;
@@ -72,6 +73,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Auth(command) => block_on(auth::run(context, command)),
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
+        Command::Secrets(command) => secrets::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Completion(args) => {
             if args.install || args.write_state {

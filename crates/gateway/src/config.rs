@@ -1,5 +1,5 @@
-//! The operator's configuration: `clawgate.json`, JSON5 with comments, read at start and never
-//! written by it.
+//! The operator's configuration: `clawgate.json`, JSON5 with comments, as the gateway uses it.
+//! Who reads and changes the file is `settings`.
 //!
 //! Unknown keys warn, because a typo should be seen and a newer file should still start. Wrong
 //! types and impossible combinations under `gateway` refuse to start, with the path and what is
@@ -8,6 +8,8 @@
 mod cron;
 mod look;
 mod redact;
+mod schema;
+mod secret;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +27,9 @@ use serde_json::{Map, Value};
 pub(crate) use cron::Cron;
 use look::Look;
 pub use redact::redact;
+pub(crate) use redact::{REDACTED, names_secret};
+pub(crate) use schema::{hints, json_schema, lookup, secret_paths};
+pub(crate) use secret::{Reference, Resolver, names_in};
 
 /// Default port of the original.
 pub(crate) const DEFAULT_PORT: u16 = 18_789;
@@ -70,6 +75,12 @@ pub(crate) struct ProxyAuth {
 }
 
 impl ProxyAuth {
+    /// Whether a user may pass at all.
+    pub(crate) fn allows(&self, user: &str) -> bool {
+        let named = |users: &Vec<String>| users.iter().any(|allowed| allowed == user);
+        self.allow_users.as_ref().is_none_or(named)
+    }
+
     /// The scopes configured for a user.
     pub(crate) fn scopes_of(&self, user: &str) -> ScopeSet {
         self.identity_scopes
@@ -130,13 +141,25 @@ pub(crate) struct Config {
     pub origins: OriginRules,
     pub refuse_unattributed: bool,
     pub handshake_timeout_ms: u64,
+    pub reload: Reload,
     pub cron: Cron,
     pub agents: Vec<AgentEntry>,
     pub models: Vec<Value>,
+    /// `agents.defaults.model`, as `provider/model`.
+    pub default_model: Option<String>,
     /// Text of the file as read, empty when there is none.
     pub snapshot: Snapshot,
     /// Payload of `config.get`, encoded when it is first asked for.
     pub shown: OnceLock<Arc<str>>,
+}
+
+/// `gateway.reload`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reload {
+    /// Whether a changed file is taken by itself; by signal and over the wire it always is.
+    pub watches: bool,
+    /// How long it must have been the same before.
+    pub debounce: std::time::Duration,
 }
 
 /// One entry of `agents.list`.
@@ -211,14 +234,28 @@ pub fn validate(
         token: None,
         password: environment_password,
     };
-    let config = Config::load(path, &Overrides::default(), &environment, generated)?;
+    let text = crate::settings::read(path).map_err(|error| unreadable(path, &error))?;
+    let config = Config::of(path, text, &Overrides::default(), &environment, generated)?;
     Ok(config.snapshot.warnings)
 }
 
+/// The file cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError {
+        file: path.to_owned(),
+        issues: vec![Issue {
+            path: String::new(),
+            message: format!("cannot be read: {error}"),
+        }],
+    }
+}
+
 impl Config {
-    /// Reads and checks the file; `generated` is asked for a token when mode is token and none is set.
-    pub(crate) fn load(
+    /// Judges a text as the file's, `None` being no file; `generated` is asked for a token when mode
+    /// is token and none is set.
+    pub(crate) fn of(
         path: &Path,
+        text: Option<String>,
         overrides: &Overrides,
         environment: &Environment,
         generated: impl FnOnce() -> std::io::Result<SecretString>,
@@ -233,22 +270,19 @@ impl Config {
                 message,
             }]
         };
-        let (exists, raw) = match std::fs::read_to_string(path) {
-            Ok(raw) => (true, raw),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (false, String::new()),
-            Err(error) => return Err(fail(one("", format!("cannot be read: {error}")))),
-        };
-        let parsed = parse(&raw).map_err(|message| fail(one("", message)))?;
+        let (exists, raw) = (text.is_some(), text.unwrap_or_default());
+        let parsed =
+            parse(&raw).map_err(|message| fail(one("", format!("is not JSON5: {message}"))))?;
         let Some(root) = parsed.as_object() else {
             return Err(fail(one("", "expected an object".to_owned())));
         };
 
         let mut look = Look::default();
-        look.unknown("", root, TOP_LEVEL);
+        schema::check(&mut look, root);
+        let resolved = resolved(&mut look, &parsed);
+        let root = resolved.as_object().unwrap_or(root);
         let gateway = look.section(root, "gateway");
-        look.unknown("gateway", &gateway, GATEWAY);
         let auth_section = look.inner(&gateway, "gateway", "auth");
-        look.unknown("gateway.auth", &auth_section, AUTH);
         let ui = look.inner(&gateway, "gateway", "controlUi");
         for path in repeated_keys(&raw) {
             if path == "gateway" || path.starts_with("gateway.") {
@@ -309,6 +343,7 @@ impl Config {
             )
             .and_then(|ms| u64::try_from(ms).ok())
             .unwrap_or(15_000);
+        let reload = look.reload(&gateway);
         let proxy = look.inner(&gateway, "gateway", "proxy");
         let refuse_unattributed = match look
             .text(&proxy, "gateway.proxy.unattributed", "unattributed")
@@ -369,9 +404,11 @@ impl Config {
             origins,
             refuse_unattributed,
             handshake_timeout_ms,
+            reload,
             cron,
             agents,
             models,
+            default_model: default_model(root),
             shown: OnceLock::new(),
             snapshot: Snapshot {
                 exists,
@@ -380,6 +417,16 @@ impl Config {
                 warnings: look.warnings,
             },
         })
+    }
+
+    /// Whether the same credentials are good as under another configuration.
+    pub(crate) fn has_secret_of(&self, other: &Self) -> bool {
+        match (&self.auth, &other.auth) {
+            (Auth::Token(one), Auth::Token(two)) | (Auth::Password(one), Auth::Password(two)) => {
+                is_secret(one, two.expose_secret())
+            }
+            _ => false,
+        }
     }
 
     /// Whether an address belongs to a configured proxy.
@@ -395,13 +442,44 @@ impl Config {
     }
 }
 
+/// The configuration with what it refers to put in, as far as the gateway uses it. What cannot be
+/// found refuses, where it matters: nothing weaker is taken instead.
+fn resolved(look: &mut Look, parsed: &Value) -> Value {
+    let resolver = Resolver::of(parsed);
+    let mut whole = parsed.clone();
+    for section in ["gateway", "cron", "hooks"] {
+        let Some(said) = parsed.get(section) else {
+            continue;
+        };
+        let unused = section == "hooks" && said.get("enabled") != Some(&Value::Bool(true));
+        let mut said = said.clone();
+        // That is for commands on this machine, which find it themselves.
+        let remote = match (&mut said, section) {
+            (Value::Object(map), "gateway") => map.shift_remove("remote"),
+            _ => None,
+        };
+        let mut found = resolver.resolved(&said, section, &mut |path, why| {
+            if unused {
+                look.warn(path, why);
+            } else {
+                look.refuse(path, why);
+            }
+        });
+        if let (Some(remote), Value::Object(map)) = (remote, &mut found) {
+            map.insert("remote".to_owned(), remote);
+        }
+        whole[section] = found;
+    }
+    whole
+}
+
 /// Reads JSON5. An empty file is an empty object.
-fn parse(raw: &str) -> Result<Value, String> {
+pub(crate) fn parse(raw: &str) -> Result<Value, String> {
     if raw.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
     }
     jsonc_parser::parse_to_serde_value::<Value>(raw, &jsonc_parser::ParseOptions::default())
-        .map_err(|error| format!("is not JSON5: {error}"))
+        .map_err(|error| error.to_string())
 }
 
 /// Paths of keys that an object holds more than once. Readers differ in which one they take.
@@ -447,78 +525,6 @@ fn collect_repeated(value: &jsonc_parser::ast::Value<'_>, path: &str, found: &mu
     }
 }
 
-const TOP_LEVEL: &[&str] = &[
-    "$schema",
-    "acp",
-    "agents",
-    "approvals",
-    "audio",
-    "auth",
-    "bindings",
-    "broadcast",
-    "browser",
-    "canvasHost",
-    "channels",
-    "cli",
-    "commands",
-    "cron",
-    "diagnostics",
-    "discovery",
-    "env",
-    "gateway",
-    "hooks",
-    "logging",
-    "mcp",
-    "media",
-    "memory",
-    "messages",
-    "meta",
-    "models",
-    "nodeHost",
-    "plugins",
-    "secrets",
-    "session",
-    "skills",
-    "talk",
-    "tools",
-    "tts",
-    "ui",
-    "update",
-    "web",
-    "wizard",
-];
-const GATEWAY: &[&str] = &[
-    "mode",
-    "port",
-    "bind",
-    "customBindHost",
-    "auth",
-    "trustedProxies",
-    "allowRealIpFallback",
-    "controlUi",
-    "proxy",
-    "handshakeTimeoutMs",
-    "remote",
-    "reload",
-    "http",
-    "nodes",
-    "tailscale",
-    "tls",
-    "tools",
-    "channelHealthCheckMinutes",
-    "push",
-];
-const AUTH: &[&str] = &[
-    "mode",
-    "token",
-    "password",
-    "allowTailscale",
-    "rateLimit",
-    "deviceless",
-    "trustedProxy",
-    "identityScopes",
-];
-
 fn agents(root: &Map<String, Value>) -> Vec<AgentEntry> {
     let list = root
         .get("agents")
@@ -541,6 +547,12 @@ fn agents(root: &Map<String, Value>) -> Vec<AgentEntry> {
         });
     }
     agents
+}
+
+fn default_model(root: &Map<String, Value>) -> Option<String> {
+    let model = root.get("agents")?.get("defaults")?.get("model")?;
+    let model = model.get("primary").unwrap_or(model);
+    model.as_str().map(str::to_owned)
 }
 
 fn models(root: &Map<String, Value>) -> Vec<Value> {
@@ -585,16 +597,13 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
-        let path = std::env::temp_dir().join(format!("clawgate-config-{}", uuid::Uuid::new_v4()));
-        std::fs::write(&path, text).unwrap();
-        let loaded = Config::load(
-            &path,
+        Config::of(
+            Path::new("clawgate.json"),
+            Some(text.to_owned()),
             &Overrides::default(),
             &Environment::default(),
             || Ok(SecretString::from("made")),
-        );
-        std::fs::remove_file(&path).unwrap();
-        loaded
+        )
     }
 
     fn issue(text: &str) -> String {

@@ -22,14 +22,31 @@ const HEARTBEAT_PROMPT: &str = "Look through HEARTBEAT.md if the workspace has o
 /// What both snapshots are made of.
 #[derive(Debug)]
 pub(crate) struct Health {
-    agents: Vec<AgentEntry>,
-    model: Option<String>,
+    /// What is configured now.
+    configured: RwLock<Configured>,
+    /// The first agent at the start: sessions and jobs are named after it while the process lives.
+    default_agent: String,
     /// Where sessions are kept.
     sessions_path: String,
     heartbeats: AtomicBool,
     text: RwLock<Arc<str>>,
     refreshed_at_ms: AtomicU64,
     status: Status,
+}
+
+#[derive(Debug)]
+struct Configured {
+    agents: Arc<[AgentEntry]>,
+    model: Option<String>,
+}
+
+impl Configured {
+    fn of(config: &Config) -> Self {
+        Self {
+            agents: config.agents.clone().into(),
+            model: config.default_model.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,16 +66,12 @@ impl Health {
         heartbeats: bool,
         now_ms: i64,
     ) -> Self {
-        let model = config
-            .snapshot
-            .parsed
-            .pointer("/agents/defaults/model/primary")
-            .or_else(|| config.snapshot.parsed.pointer("/agents/defaults/model"))
-            .and_then(Value::as_str)
-            .map(str::to_owned);
         let health = Self {
-            agents: config.agents.clone(),
-            model,
+            configured: RwLock::new(Configured::of(config)),
+            default_agent: config
+                .agents
+                .first()
+                .map_or_else(|| "main".to_owned(), |agent| agent.id.clone()),
             sessions_path,
             heartbeats: AtomicBool::new(heartbeats),
             text: RwLock::new(Arc::from("{}")),
@@ -67,6 +80,23 @@ impl Health {
         };
         health.refresh(now_ms);
         health
+    }
+
+    /// Another configuration holds.
+    pub(crate) fn configure(&self, config: &Config, now_ms: i64) {
+        *self
+            .configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Configured::of(config);
+        self.refreshed_at_ms.store(0, Ordering::Release);
+        self.refresh(now_ms);
+        self.status_changed();
+    }
+
+    fn configured(&self) -> std::sync::RwLockReadGuard<'_, Configured> {
+        self.configured
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The snapshot.
@@ -94,7 +124,7 @@ impl Health {
         let sessions = json!({"path": self.sessions_path, "count": 0, "recent": []});
         let enabled = self.heartbeats();
         let agents: Vec<Value> = self
-            .agents
+            .agents()
             .iter()
             .enumerate()
             .map(|(index, agent)| {
@@ -130,17 +160,15 @@ impl Health {
     }
 
     pub(crate) fn default_agent(&self) -> &str {
-        self.agents
-            .first()
-            .map_or("main", |agent| agent.id.as_str())
+        &self.default_agent
     }
 
-    pub(crate) fn agents(&self) -> &[AgentEntry] {
-        &self.agents
+    pub(crate) fn agents(&self) -> Arc<[AgentEntry]> {
+        Arc::clone(&self.configured().agents)
     }
 
-    pub(crate) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
+    pub(crate) fn model(&self) -> Option<String> {
+        self.configured().model.clone()
     }
 
     pub(crate) fn sessions_path(&self) -> &str {
@@ -192,7 +220,7 @@ impl Health {
             }
         };
         let rows: Vec<Value> = self
-            .agents
+            .agents()
             .iter()
             .map(|agent| {
                 json!({
@@ -201,7 +229,7 @@ impl Health {
             })
             .collect();
         let heartbeats: Vec<Value> = self
-            .agents
+            .agents()
             .iter()
             .enumerate()
             .map(|(index, agent)| {
@@ -222,7 +250,7 @@ impl Health {
                 "paths": if admin { json!([self.sessions_path]) } else { json!([]) },
                 "count": 0,
                 "defaults": {
-                    "model": if admin { json!(self.model) } else { Value::Null },
+                    "model": if admin { json!(self.model()) } else { Value::Null },
                     "contextTokens": null,
                 },
                 "recent": [],

@@ -24,6 +24,8 @@ mod pairing;
 mod presence;
 mod preview;
 mod scheduler;
+mod settings;
+mod standing;
 mod state;
 mod tokens;
 mod web;
@@ -44,6 +46,10 @@ pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use preview::{Preview, PreviewSlot, preview};
+pub use settings::{
+    EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
+    edit_config, parse_config,
+};
 pub use state::StateError;
 
 /// Version that the gateway tells.
@@ -63,6 +69,7 @@ pub(crate) struct Readiness {
 pub(crate) struct Gateway {
     /// What the operator's file says, as last read. A reader keeps what it took.
     pub live: arc_swap::ArcSwap<config::Config>,
+    pub settings: settings::Settings,
     pub state: state::StateDir,
     pub store: clawgate_store::Store,
     pub keys: Arc<state::Keys>,
@@ -73,6 +80,8 @@ pub(crate) struct Gateway {
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
+    /// How deliveries go out.
+    pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,
     pub routes: axum::Router,
     pub readiness: Arc<Readiness>,
     pub pre_hello: listen::PreHello,

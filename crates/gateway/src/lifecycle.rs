@@ -34,7 +34,8 @@ use crate::{
     pairing::Pairings,
     presence::{Presence, SelfEntry},
     scheduler,
-    state::{Keys, StateDir, StateError, generated_token},
+    settings::{Settings, Sources, Stamp},
+    state::{Keys, StateDir, StateError},
     tokens::ApiTokens,
     web,
 };
@@ -142,7 +143,9 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     // Whatever is made from here on, logs among it, is closed to other users.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let state = StateDir::hold(&options.state_dir)?;
-    let config = read_config(options)?;
+    let sources = sources(options);
+    let stamp = Stamp::of(&sources.path);
+    let config = sources.load()?;
     let log_guard =
         logs::start(&state.logs(), options.verbose).map_err(|source| StartError::Logs {
             path: state.logs(),
@@ -158,30 +161,35 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let outcome = runtime.block_on(serve(state, config, started));
+    let outcome = runtime.block_on(serve(state, (sources, stamp, config), started));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log_guard);
     outcome
 }
 
-fn read_config(options: &RunOptions) -> Result<Config, ConfigError> {
-    let overrides = Overrides {
-        port: options.port,
-        bind: options.bind.clone(),
-        auth: options.auth.clone(),
-        token: options.token.clone(),
-        password: options.password.clone(),
-    };
-    let environment = Environment {
-        token: options.environment_token.clone(),
-        password: options.environment_password.clone(),
-    };
-    Config::load(&options.config_path, &overrides, &environment, || {
-        generated_token(&options.state_dir)
-    })
+fn sources(options: &RunOptions) -> Sources {
+    Sources {
+        path: options.config_path.clone(),
+        state_dir: options.state_dir.clone(),
+        overrides: Overrides {
+            port: options.port,
+            bind: options.bind.clone(),
+            auth: options.auth.clone(),
+            token: options.token.clone(),
+            password: options.password.clone(),
+        },
+        environment: Environment {
+            token: options.environment_token.clone(),
+            password: options.environment_password.clone(),
+        },
+    }
 }
 
-async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), StartError> {
+async fn serve(
+    state: StateDir,
+    (sources, stamp, config): (Sources, Stamp, Config),
+    started: Instant,
+) -> Result<(), StartError> {
     // Signals are watched from the first moment, so that an early SIGTERM is not lost.
     let mut signals = Signals::watch().map_err(StartError::Runtime)?;
     let listeners = listen::bind(&config.bind.addresses(), config.port).map_err(|source| {
@@ -195,7 +203,7 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
         .and_then(|listener| listener.local_addr().ok())
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
-    let (gateway, scheduler, outbox) = open(state, config, started)?;
+    let (gateway, scheduler, outbox) = open(state, (sources, stamp, config), started)?;
     gateway
         .tasks
         .spawn(outbox.run(gateway.stopping.child_token()));
@@ -215,11 +223,22 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
         "listening"
     );
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        ended = scheduling => {
-            tracing::error!(panicked = ended.is_err(), "the scheduler ended by itself; stopping");
-            "failure"
+    gateway.tasks.spawn(Arc::clone(&gateway).watch_settings());
+    let mut scheduling = scheduling;
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                "SIGHUP" => {
+                    let gateway = Arc::clone(&gateway);
+                    let tasks = gateway.tasks.clone();
+                    tasks.spawn(async move { gateway.reload_settings_soon("SIGHUP").await });
+                }
+                signal => break signal,
+            },
+            ended = &mut scheduling => {
+                tracing::error!(panicked = ended.is_err(), "the scheduler ended by itself; stopping");
+                break "failure";
+            }
         }
     };
     tracing::info!(signal, "stopping");
@@ -235,7 +254,7 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
 /// Opens everything that a gateway consists of.
 fn open(
     state: StateDir,
-    config: Config,
+    (sources, stamp, config): (Sources, Stamp, Config),
     started: Instant,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler, Outbox), StartError> {
     state.expect_database()?;
@@ -287,6 +306,8 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
+        delivery_way: outbox.way(),
+        settings: Settings::new(sources, stamp, &config),
         live: arc_swap::ArcSwap::from_pointee(config),
         state,
         store,
@@ -368,10 +389,11 @@ async fn stop(gateway: &Arc<Gateway>) {
     }
 }
 
-/// The signals that end a gateway.
+/// The signals that end a gateway, and the one that has it read its configuration anew.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -380,6 +402,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -387,6 +410,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod device;
 pub(crate) mod node;
+pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod system;
 pub(crate) mod token;

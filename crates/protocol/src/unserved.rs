@@ -26,7 +26,6 @@ const V3_READ: &[&str] = &[
     "sessions.usage.logs",
     "node.describe",
     "chat.history",
-    "config.schema.lookup",
     "talk.config",
     "agents.files.list",
     "agents.files.get",
@@ -79,8 +78,6 @@ const V4_READ: &[&str] = &[
     "tts.status",
     "tts.providers",
     "tts.personas",
-    "config.schema",
-    "config.schema.lookup",
     "plugins.uiDescriptors",
     "talk.catalog",
     "commands.list",
@@ -451,7 +448,6 @@ mod tests {
     fn a_name_has_the_scope_of_its_dialect() {
         for (name, v3, v4) in [
             ("channels.status", Scope::READ, Scope::READ),
-            ("config.schema", Scope::ADMIN, Scope::READ),
             ("talk.mode", Scope::WRITE, Scope::TALK),
             ("node.pair.request", Scope::PAIRING, Scope::ADMIN),
             ("sessions.patch", Scope::ADMIN, Scope::WRITE),

@@ -7,13 +7,18 @@
 use serde_json::Value;
 
 /// What stands in for a secret wherever configuration is shown.
-const REDACTED: &str = "__OPENCLAW_REDACTED__";
+pub(crate) const REDACTED: &str = "__OPENCLAW_REDACTED__";
 
 /// The same configuration with every text and number masked that may be a secret: by the name of the
 /// key it stands under, in environments and arguments of programs, in addresses, or by its looks.
 /// Flags, nulls and empty texts are shown.
 pub fn redact(value: &Value) -> Value {
     below(value, Place::Open)
+}
+
+/// Whether what stands under a key of that name is taken for a secret.
+pub(crate) fn names_secret(key: &str) -> bool {
+    of_key(key) != Place::Open
 }
 
 /// What is known about a place in the tree.

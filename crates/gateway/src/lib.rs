@@ -26,6 +26,7 @@ mod preview;
 mod scheduler;
 mod state;
 mod tokens;
+mod transcript;
 mod web;
 mod websocket;
 

@@ -21,7 +21,7 @@ use clawgate_protocol::{
 use clawgate_store::{Entry, Read, SessionFilter, StoreError, Transcript, Tx};
 use serde_json::{Map, Value, json};
 
-pub(crate) use row::{DefaultModel, Held, Wanted, row};
+pub(crate) use row::{DefaultModel, Held, REPORTS, Wanted, row};
 pub(crate) use transfer::{export, import};
 
 use crate::{

@@ -10,6 +10,8 @@ use crate::{
         auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
         gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
         secrets::SecretsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        sessions::SessionsArgs, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        usage::UsageArgs,
     },
     exit,
 };
@@ -151,6 +153,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate devices list\n  clawgate devices approve --latest\n  clawgate devices revoke --device ID --role operator"
     )]
     Devices(DevicesCommand),
+    /// Conversations: list, read, search, reset, delete, export, import
+    #[command(
+        after_help = "Examples:\n  clawgate sessions\n  clawgate sessions show main\n  clawgate sessions search invoice\n  clawgate sessions export main > main.jsonl"
+    )]
+    Sessions(Box<SessionsArgs>),
+    /// Tokens and money that were used
+    #[command(
+        after_help = "Examples:\n  clawgate usage\n  clawgate usage --days 7 --by session\n  clawgate usage --json | jq .totals.totalCost"
+    )]
+    Usage(UsageArgs),
     /// Named API tokens for scripts
     #[command(
         subcommand,
@@ -252,6 +264,8 @@ impl Command {
             Self::Logs(logs) => logs.connect.json,
             Self::Cron(cron) => cron.connect().json,
             Self::Devices(devices) => devices.connect().json,
+            Self::Sessions(sessions) => sessions.connect().json,
+            Self::Usage(usage) => usage.connect.json,
             Self::Tokens(tokens) => tokens.connect().json,
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,

@@ -10,9 +10,11 @@ pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod probe;
 pub(crate) mod secrets;
+pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;
+pub(crate) mod usage;
 
 use clap::CommandFactory as _;
 use serde_json::Value;
@@ -69,6 +71,8 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Logs(args) => block_on(logs::run(context, &args)),
         Command::Cron(command) => block_on(cron::run(context, command)),
         Command::Devices(command) => block_on(devices::run(context, command)),
+        Command::Sessions(args) => block_on(sessions::run(context, *args)),
+        Command::Usage(args) => block_on(usage::run(context, &args)),
         Command::Tokens(command) => block_on(tokens::run(context, command)),
         Command::Auth(command) => block_on(auth::run(context, command)),
         Command::System(command) => block_on(system::run(context, command)),

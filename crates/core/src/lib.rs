@@ -14,6 +14,7 @@ pub mod origin;
 pub mod pairing;
 pub mod peer;
 pub mod proof;
+pub mod session;
 pub mod write_limit;
 
 pub use clawgate_protocol::{

@@ -8,9 +8,14 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use clawgate_store::{Read, SessionFilter, StoreError};
 use serde_json::{Value, json};
 
-use crate::config::{AgentEntry, Config};
+use crate::{
+    clock::now_ms,
+    config::{AgentEntry, Config},
+    methods::session::{DefaultModel, Held},
+};
 
 /// How often heartbeats are due when they run, milliseconds.
 const HEARTBEAT_EVERY_MS: u64 = 1_800_000;
@@ -19,6 +24,130 @@ const HEARTBEAT_EVERY: &str = "30m";
 const HEARTBEAT_PROMPT: &str = "Look through HEARTBEAT.md if the workspace has one and do what is due. \
      Answer HEARTBEAT_OK when nothing needs attention.";
 
+/// Newest sessions that a status shows.
+const RECENT: i64 = 10;
+/// The same of a health snapshot.
+const RECENT_IN_HEALTH: usize = 5;
+/// How long a status that shows ages may be told again, milliseconds.
+const AGES_LAST_MS: i64 = 1_000;
+
+/// What snapshots show of the sessions: kept counts and the newest rows.
+#[derive(Debug, Default)]
+pub(crate) struct Glance {
+    counts: Vec<(String, i64)>,
+    recent: Vec<Held>,
+    /// By agent.
+    recent_of: Vec<(String, Vec<Held>)>,
+}
+
+impl Glance {
+    /// Takes it. Costs the same however many sessions there are.
+    pub(crate) fn take(db: &Read<'_>) -> Result<Self, StoreError> {
+        let newest = |agent_id: Option<String>| {
+            let filter = SessionFilter {
+                agent_id,
+                with_runs: true,
+                limit: RECENT,
+                ..SessionFilter::default()
+            };
+            db.session_page(&filter).map(|rows| {
+                rows.into_iter()
+                    .map(|listed| Held::of(listed.session))
+                    .collect::<Vec<_>>()
+            })
+        };
+        let counts = db.session_counts()?;
+        let recent_of = counts
+            .iter()
+            .map(|(agent, _)| Ok((agent.clone(), newest(Some(agent.clone()))?)))
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Self {
+            recent: newest(None)?,
+            recent_of,
+            counts,
+        })
+    }
+
+    fn count(&self, agent: Option<&str>) -> i64 {
+        self.counts
+            .iter()
+            .filter(|(one, _)| agent.is_none_or(|agent| agent == one))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    fn recent(&self, agent: &str) -> &[Held] {
+        self.recent_of
+            .iter()
+            .find(|(one, _)| one == agent)
+            .map_or(&[], |(_, rows)| rows.as_slice())
+    }
+}
+
+/// A session as a status shows it.
+fn status_row(held: &Held, model: &DefaultModel, now_ms: i64) -> Value {
+    let session = &held.session;
+    let number = |member: &str| held.entry.get(member).and_then(Value::as_i64);
+    let is_fresh = held.entry.get("totalTokensFresh") == Some(&Value::Bool(true));
+    let total = number("totalTokens").filter(|_| is_fresh);
+    let context = number("contextTokens").or(model.context_tokens);
+    let known = total.zip(context.filter(|context| *context > 0));
+    let mut flags = Vec::new();
+    for (member, name) in [
+        ("thinkingLevel", "thinking"),
+        ("verboseLevel", "verbose"),
+        ("reasoningLevel", "reasoning"),
+        ("elevatedLevel", "elevated"),
+    ] {
+        if let Some(level) = held.text(member) {
+            flags.push(format!("{name}:{level}"));
+        }
+    }
+    for (member, flag) in [
+        ("fastMode", "fast"),
+        ("systemSent", "system"),
+        ("abortedLastRun", "aborted"),
+    ] {
+        if held.entry.get(member) == Some(&Value::Bool(true)) {
+            flags.push(flag.to_owned());
+        }
+    }
+    flags.push(format!("id:{}", session.session_id));
+    let mut row = json!({
+        "agentId": session.agent_id,
+        "key": session.key,
+        "kind": session.kind,
+        "sessionId": session.session_id,
+        "updatedAt": session.updated_at_ms,
+        "age": (now_ms - session.updated_at_ms).max(0),
+        "totalTokens": total,
+        "totalTokensFresh": is_fresh,
+        "remainingTokens": known.map(|(total, context)| (context - total).max(0)),
+        "percentUsed": known.map(|(total, context)| (total * 100 / context).min(999)),
+        "model": held.model(model).1,
+        "contextTokens": context,
+        "flags": flags,
+    });
+    for member in [
+        "thinkingLevel",
+        "fastMode",
+        "verboseLevel",
+        "reasoningLevel",
+        "elevatedLevel",
+        "systemSent",
+        "abortedLastRun",
+        "inputTokens",
+        "outputTokens",
+        "cacheRead",
+        "cacheWrite",
+    ] {
+        if let Some(value) = held.entry.get(member) {
+            row[member] = value.clone();
+        }
+    }
+    row
+}
+
 /// What both snapshots are made of.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -26,10 +155,13 @@ pub(crate) struct Health {
     configured: RwLock<Configured>,
     /// The first agent at the start: sessions and jobs are named after it while the process lives.
     default_agent: String,
+    glance: RwLock<Arc<Glance>>,
     /// Where sessions are kept.
     sessions_path: String,
     heartbeats: AtomicBool,
     text: RwLock<Arc<str>>,
+    /// The same with the newest sessions, for those that may read.
+    full_text: RwLock<Arc<str>>,
     refreshed_at_ms: AtomicU64,
     status: Status,
 }
@@ -56,13 +188,14 @@ struct Status {
     texts: RwLock<[Option<Kept>; 2]>,
 }
 
-/// A text, and the epoch for which it holds.
-type Kept = (u64, Arc<str>);
+/// A text, the epoch for which it holds, and until when its ages are right.
+type Kept = (u64, Arc<str>, Option<i64>);
 
 impl Health {
     pub(crate) fn new(
         config: &Config,
         sessions_path: String,
+        glance: Glance,
         heartbeats: bool,
         now_ms: i64,
     ) -> Self {
@@ -72,9 +205,11 @@ impl Health {
                 .agents
                 .first()
                 .map_or_else(|| "main".to_owned(), |agent| agent.id.clone()),
+            glance: RwLock::new(Arc::new(glance)),
             sessions_path,
             heartbeats: AtomicBool::new(heartbeats),
             text: RwLock::new(Arc::from("{}")),
+            full_text: RwLock::new(Arc::from("{}")),
             refreshed_at_ms: AtomicU64::new(0),
             status: Status::default(),
         };
@@ -99,9 +234,28 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The snapshot.
+    /// The snapshot as everybody may see it.
     pub(crate) fn text(&self) -> Arc<str> {
         Arc::clone(&self.text.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The snapshot with the keys of the newest sessions, which tell who talks to whom.
+    pub(crate) fn full_text(&self) -> Arc<str> {
+        Arc::clone(
+            &self
+                .full_text
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// What the snapshots from now on show of the sessions.
+    pub(crate) fn set_glance(&self, glance: Glance) {
+        *self.glance.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(glance);
+    }
+
+    fn glance(&self) -> Arc<Glance> {
+        Arc::clone(&self.glance.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Builds the snapshot anew. `false` when that was done less than a second ago.
@@ -115,13 +269,31 @@ impl Health {
         if moved.is_err() {
             return false;
         }
-        let text: Arc<str> = Arc::from(self.build(now_ms).to_string());
-        *self.text.write().unwrap_or_else(PoisonError::into_inner) = text;
+        for (kept, with_recent) in [(&self.text, false), (&self.full_text, true)] {
+            let text: Arc<str> = Arc::from(self.build(now_ms, with_recent).to_string());
+            *kept.write().unwrap_or_else(PoisonError::into_inner) = text;
+        }
         true
     }
 
-    fn build(&self, now_ms: i64) -> Value {
-        let sessions = json!({"path": self.sessions_path, "count": 0, "recent": []});
+    fn build(&self, now_ms: i64, with_recent: bool) -> Value {
+        let glance = self.glance();
+        let sessions = |agent: &str| {
+            let recent: Vec<Value> = glance
+                .recent(agent)
+                .iter()
+                .take(if with_recent { RECENT_IN_HEALTH } else { 0 })
+                .map(|held| {
+                    let at = held.session.updated_at_ms;
+                    json!({
+                        "key": held.session.key, "updatedAt": at, "age": (now_ms - at).max(0),
+                    })
+                })
+                .collect();
+            json!({
+                "path": self.sessions_path, "count": glance.count(Some(agent)), "recent": recent,
+            })
+        };
         let enabled = self.heartbeats();
         let agents: Vec<Value> = self
             .agents()
@@ -141,7 +313,7 @@ impl Health {
                     "target": "none",
                     "ackMaxChars": 300,
                 });
-                row["sessions"] = sessions.clone();
+                row["sessions"] = sessions(&agent.id);
                 row
             })
             .collect();
@@ -155,7 +327,7 @@ impl Health {
             "heartbeatSeconds": HEARTBEAT_EVERY_MS / 1_000,
             "defaultAgentId": self.default_agent(),
             "agents": agents,
-            "sessions": sessions,
+            "sessions": sessions(self.default_agent()),
         })
     }
 
@@ -165,10 +337,6 @@ impl Health {
 
     pub(crate) fn agents(&self) -> Arc<[AgentEntry]> {
         Arc::clone(&self.configured().agents)
-    }
-
-    pub(crate) fn model(&self) -> Option<String> {
-        self.configured().model.clone()
     }
 
     pub(crate) fn sessions_path(&self) -> &str {
@@ -201,8 +369,8 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner);
         texts[usize::from(admin)]
             .as_ref()
-            .filter(|(at, _)| *at == epoch)
-            .map(|(_, text)| Arc::clone(text))
+            .filter(|(at, _, until)| *at == epoch && until.is_none_or(|until| now_ms() < until))
+            .map(|(_, text, _)| Arc::clone(text))
     }
 
     /// The epoch under which a status is about to be built.
@@ -211,7 +379,20 @@ impl Health {
     }
 
     /// Builds the status and keeps it for as long as its epoch lasts.
-    pub(crate) fn keep_status(&self, admin: bool, epoch: u64, queued: &[String]) -> Arc<str> {
+    pub(crate) fn keep_status(
+        &self,
+        admin: bool,
+        epoch: u64,
+        queued: &[String],
+        model: &DefaultModel,
+    ) -> Arc<str> {
+        let (glance, now) = (self.glance(), now_ms());
+        let shown = |rows: &[Held]| -> Vec<Value> {
+            rows.iter()
+                .filter(|_| admin)
+                .map(|held| status_row(held, model, now))
+                .collect()
+        };
         let path = |path: &str| {
             if admin {
                 path.to_owned()
@@ -224,7 +405,10 @@ impl Health {
             .iter()
             .map(|agent| {
                 json!({
-                    "agentId": agent.id, "path": path(&self.sessions_path), "count": 0, "recent": [],
+                    "agentId": agent.id,
+                    "path": path(&self.sessions_path),
+                    "count": glance.count(Some(&agent.id)),
+                    "recent": shown(glance.recent(&agent.id)),
                 })
             })
             .collect();
@@ -248,12 +432,12 @@ impl Health {
             "queuedSystemEvents": queued,
             "sessions": {
                 "paths": if admin { json!([self.sessions_path]) } else { json!([]) },
-                "count": 0,
+                "count": glance.count(None),
                 "defaults": {
-                    "model": if admin { json!(self.model()) } else { Value::Null },
-                    "contextTokens": null,
+                    "model": model.model.as_ref().filter(|_| admin),
+                    "contextTokens": model.context_tokens.filter(|_| admin),
                 },
-                "recent": [],
+                "recent": shown(&glance.recent),
                 "byAgent": rows,
             },
         });
@@ -263,7 +447,9 @@ impl Health {
             .texts
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        texts[usize::from(admin)] = Some((epoch, Arc::clone(&text)));
+        let has_ages = admin && !glance.recent.is_empty();
+        let until = has_ages.then_some(now + AGES_LAST_MS);
+        texts[usize::from(admin)] = Some((epoch, Arc::clone(&text), until));
         text
     }
 }

@@ -7,7 +7,7 @@
 //! is to end stands beside its outbox, so that a receiver that reads nothing is ended all the same.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -97,6 +97,18 @@ impl Principal {
     }
 }
 
+/// Keys of one connection's [`Watch`] at most.
+pub(crate) const WATCHED_MAX: usize = 256;
+
+/// What a connection asked to hear of.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Every changed session.
+    pub sessions: bool,
+    /// Messages of these sessions, by canonical key.
+    pub messages: HashSet<String>,
+}
+
 /// A live session, shared between its connection and the hub.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -109,6 +121,7 @@ pub(crate) struct Link {
     /// Set once: the first reason to end is the one that is told.
     ending: OnceLock<Ending>,
     ended: Notify,
+    watch: Mutex<Watch>,
 }
 
 impl Link {
@@ -137,6 +150,11 @@ impl Link {
     /// Waits until it is known how it is to end. Cancel-safe; for its connection alone.
     pub(crate) async fn ended(&self) {
         self.ended.notified().await;
+    }
+
+    /// What it asked to hear of.
+    pub(crate) fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its authority is gone from now on: no further call, no further event. Its close comes with
@@ -213,6 +231,7 @@ impl Hub {
             outbox,
             ending: OnceLock::new(),
             ended: Notify::new(),
+            watch: Mutex::default(),
         });
         let member = Member {
             link: Arc::clone(&link),
@@ -284,6 +303,25 @@ impl Hub {
                 }
             };
             deliver(link, event, text);
+        }
+    }
+
+    /// Sends an event of wire 4 to those that may see it and asked for it.
+    pub(crate) fn publish_watched(
+        &self,
+        event: Event,
+        payload: &str,
+        asked: impl Fn(&Watch) -> bool,
+    ) {
+        let parts = EventParts::new(event.name(), payload, None);
+        for member in self.lock().links.values_mut() {
+            let link = &member.link;
+            let is_v4 = link.principal.dialect == Dialect::V4;
+            if is_v4 && link.is_live() && link.receives(event) && asked(&link.watch()) {
+                member.seq += 1;
+                let text = Utf8Bytes::from(parts.frame(Some(member.seq)));
+                deliver(link, event, text);
+            }
         }
     }
 

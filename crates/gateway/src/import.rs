@@ -1,5 +1,5 @@
-//! Bringing the state of an OpenClaw gateway over: jobs, run history, paired devices, the gateway's
-//! key and its configuration.
+//! Bringing the state of an OpenClaw gateway over: jobs, run history, sessions with their conversations,
+//! paired devices, the gateway's key and its configuration.
 //!
 //! The originals are only read. What is read is counted, and each thing either comes or is named
 //! with the reason why not. Rows come in one transaction, which is rolled back when the database
@@ -7,6 +7,7 @@
 //! moved into its place whole. An import that is cut short leaves the rows as they were, and running
 //! it again brings what is missing and nothing twice.
 
+mod conversation;
 mod decide;
 mod source;
 
@@ -63,7 +64,8 @@ pub struct ImportReport {
 /// Counts of one kind of thing: `read` is `taken` plus `skipped`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// `jobs`, `runs`, `devices`, `keys` or `configuration` (counted in sections).
+    /// `jobs`, `runs`, `devices`, `keys`, `configuration` (counted in sections), `sessions` or
+    /// `entries` (of conversations).
     pub kind: &'static str,
     /// How many stood there.
     pub read: usize,
@@ -194,7 +196,9 @@ pub fn import(options: &ImportOptions) -> Result<ImportReport, ImportError> {
         } else {
             Present::default()
         };
-        decide(&source, &present, &surroundings)
+        let mut decided = decide(&source, &present, &surroundings);
+        conversation::bring(None, &mut decided, surroundings.now_ms)?;
+        decided
     } else {
         let state = StateDir::hold(&options.state_dir)?;
         state.announce("importing");
@@ -234,7 +238,7 @@ fn write_rows(
         .map_err(ImportError::Runtime)?;
     runtime.block_on(store.write("importing", move |tx| {
         let before = tx.read().row_counts()?;
-        let decided = decide(&source, &tx.read().present()?, &surroundings);
+        let mut decided = decide(&source, &tx.read().present()?, &surroundings);
         for job in &decided.jobs {
             let id = job.keep.plan.id.as_str();
             tx.keep_cron_job(&job.keep)?;
@@ -264,6 +268,7 @@ fn write_rows(
                 surroundings.now_ms,
             )?;
         }
+        conversation::bring(Some(tx), &mut decided, surroundings.now_ms)?;
         let after = tx.read().row_counts()?;
         for (kind, wanted, found) in [
             (
@@ -280,6 +285,16 @@ fn write_rows(
                 "devices",
                 decided.devices.len(),
                 after.devices.saturating_sub(before.devices),
+            ),
+            (
+                conversation::SESSIONS,
+                decided.sessions.len(),
+                after.sessions.saturating_sub(before.sessions),
+            ),
+            (
+                conversation::ENTRIES,
+                decided.entries,
+                after.entries.saturating_sub(before.entries),
             ),
         ] {
             if u64::try_from(wanted) != Ok(found) {

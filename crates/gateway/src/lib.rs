@@ -28,6 +28,7 @@ mod settings;
 mod standing;
 mod state;
 mod tokens;
+mod transcript;
 mod web;
 mod websocket;
 

@@ -26,7 +26,7 @@ use crate::{
     clock::now_ms,
     config::{Config, ConfigError, Environment, Overrides},
     credentials::Guard,
-    health::Health,
+    health::{Glance, Health},
     hub::Hub,
     listen, logs,
     outbound::Outbound,
@@ -272,7 +272,8 @@ fn open(
         .read_blocking(|db| db.setting(HEARTBEATS_SETTING))?
         .is_some_and(|value| value == "on");
     let sessions = store.path().display().to_string();
-    let health = Arc::new(Health::new(&config, sessions, heartbeats, now_ms()));
+    let glance = store.read_blocking(Glance::take)?;
+    let health = Arc::new(Health::new(&config, sessions, glance, heartbeats, now_ms()));
     let main_session_key = format!("agent:{}:main", health.default_agent());
     let boot_id = uuid::Uuid::new_v4().to_string();
     let told = Arc::clone(&health);
@@ -359,6 +360,7 @@ async fn beat(gateway: Arc<Gateway>) {
                 }
             }
             _ = healths.tick() => {
+                gateway.look_at_sessions().await;
                 gateway.health.refresh(now_ms());
                 gateway.publish_health();
             }

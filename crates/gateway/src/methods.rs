@@ -4,6 +4,7 @@
 
 pub(crate) mod approval;
 pub(crate) mod auth;
+pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod device;
@@ -12,3 +13,4 @@ pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod system;
 pub(crate) mod token;
+pub(crate) mod usage;

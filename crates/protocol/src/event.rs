@@ -57,6 +57,12 @@ events! {
     Health = "health", Gate::Everyone, false;
     /// A job was added, changed, removed, started or finished.
     Cron = "cron", Gate::Scope(Scope::READ), true;
+    /// A message of a conversation.
+    Chat = "chat", Gate::Scope(Scope::READ), false;
+    /// Wire 4's: a message, to those that asked for its session's.
+    SessionMessage = "session.message", Gate::Scope(Scope::READ), false;
+    /// Wire 4's: a session is other than it was, to those that asked.
+    SessionsChanged = "sessions.changed", Gate::Scope(Scope::READ), true;
     /// A device asks to be paired.
     DevicePairRequested = "device.pair.requested", Gate::Scope(Scope::PAIRING), true;
     /// A pairing request was decided.

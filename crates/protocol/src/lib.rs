@@ -7,6 +7,7 @@
 //! Start with [`frame`], then [`method`].
 
 pub mod config;
+pub mod chat;
 pub mod connect;
 pub mod cron;
 pub mod device;
@@ -17,10 +18,12 @@ pub mod ids;
 pub mod method;
 pub mod proof;
 pub mod scope;
+pub mod session;
 pub mod shape;
 pub mod system;
 pub mod token;
 mod unserved;
+pub mod usage;
 
 pub use error::{Dialect, ErrorCode, ErrorShape, ReceivedError};
 pub use ids::{ConnId, DeviceId, JobId, PairingRequestId, RunId};

@@ -8,10 +8,12 @@
 
 use crate::{
     config, cron, device,
+    chat, cron, device,
     error::Dialect,
     scope::Scope,
+    session,
     shape::{Field, NON_EMPTY, Shape, optional, required, since_v4},
-    system, unserved,
+    system, unserved, usage,
 };
 
 /// Who may call a method.
@@ -171,30 +173,6 @@ const LOGS_TAIL: &[Field] = &[
         },
     ),
 ];
-const SESSIONS_LIST: &[Field] = &[
-    optional(
-        "limit",
-        Shape::Int {
-            min: ONE,
-            max: i64::MAX,
-        },
-    ),
-    optional(
-        "activeMinutes",
-        Shape::Int {
-            min: ONE,
-            max: i64::MAX,
-        },
-    ),
-    optional("includeGlobal", Shape::Bool),
-    optional("includeUnknown", Shape::Bool),
-    optional("includeDerivedTitles", Shape::Bool),
-    optional("includeLastMessage", Shape::Bool),
-    optional("label", Shape::Str { min: 1, max: 64 }),
-    optional("spawnedBy", NON_EMPTY),
-    optional("agentId", NON_EMPTY),
-    optional("search", Shape::Text),
-];
 const MODELS_LIST: &[Field] = &[
     since_v4("agentId", NON_EMPTY),
     since_v4("includeProviderCapabilities", Shape::Bool),
@@ -254,7 +232,53 @@ methods! {
     /// Configured agents.
     AgentsList = "agents.list", read / read, true, free, NO_PARAMS;
     /// Sessions, newest first.
-    SessionsList = "sessions.list", read / read, true, free, Some(Shape::Object(SESSIONS_LIST));
+    SessionsList = "sessions.list", read / read, true, free, Some(Shape::Object(session::LIST));
+    /// Beginnings of conversations.
+    SessionsPreview = "sessions.preview", read / read, true, free, Some(Shape::Object(session::PREVIEW));
+    /// Creates a session or changes its settings.
+    SessionsPatch = "sessions.patch", admin / write, true, free, Some(Shape::Object(session::PATCH));
+    /// Begins a session's conversation anew.
+    SessionsReset = "sessions.reset", admin / admin, true, free, Some(Shape::Object(session::RESET));
+    /// Removes a session and puts its conversation away.
+    SessionsDelete = "sessions.delete", admin / write, true, free, Some(Shape::Object(session::DELETE));
+    /// Cuts a conversation to its last entries.
+    SessionsCompact = "sessions.compact", admin / admin, true, free, Some(Shape::Object(session::COMPACT));
+    /// Messages as they are kept.
+    SessionsGet = "sessions.get", read / read, false, free, None;
+    /// The key of a session by its key, id or label.
+    SessionsResolve = "sessions.resolve", read / read, false, free, Some(Shape::Object(session::RESOLVE));
+    /// Wire 4's: one row of the list.
+    SessionsDescribe = "sessions.describe", admin / read, true, free, Some(Shape::Object(session::DESCRIBE));
+    /// Wire 4's: makes a session.
+    SessionsCreate = "sessions.create", admin / write, true, free, Some(Shape::Object(session::CREATE));
+    /// Wire 4's: messages in which words stand.
+    SessionsSearch = "sessions.search", admin / read, true, free, Some(Shape::Object(session::SEARCH));
+    /// Wire 4's: this connection hears of changed sessions.
+    SessionsSubscribe = "sessions.subscribe", admin / read, true, free, None;
+    /// Wire 4's: this connection hears of a session's messages.
+    SessionsMessagesSubscribe = "sessions.messages.subscribe", admin / read, true, free, Some(Shape::Object(session::MESSAGES_SUBSCRIBE));
+    /// Wire 4's: it hears of them no more.
+    SessionsMessagesUnsubscribe = "sessions.messages.unsubscribe", admin / read, true, free, Some(Shape::Object(session::MESSAGES_UNSUBSCRIBE));
+    /// clawgate's own: a conversation in the original's file format, by pages.
+    SessionsExport = "sessions.export", admin / admin, true, free, Some(Shape::Object(session::EXPORT));
+    /// clawgate's own: a conversation from the original's file format.
+    SessionsImport = "sessions.import", admin / admin, true, free, Some(Shape::Object(session::IMPORT));
+    /// What sessions used.
+    SessionsUsage = "sessions.usage", read / read, false, free, Some(Shape::Object(usage::SESSIONS));
+    /// What one session used, over time.
+    SessionsUsageTimeseries = "sessions.usage.timeseries", read / read, false, free, None;
+    /// What was said in one session, with what it used.
+    SessionsUsageLogs = "sessions.usage.logs", read / read, false, free, None;
+    /// Quota windows of providers.
+    UsageStatus = "usage.status", read / read, true, free, None;
+    /// What was used by day.
+    UsageCost = "usage.cost", read / read, true, free, None;
+    /// The last messages of a session, as clients show them.
+    ChatHistory = "chat.history", read / read, true, free, Some(Shape::Object(chat::HISTORY));
+    /// Puts a message of the agent into a session.
+    ChatInject = "chat.inject", admin / admin, false, free, Some(Shape::Object(chat::INJECT));
+    /// Wire 4's: one message in full.
+    ChatMessageGet = "chat.message.get", admin / read, true, free, Some(Shape::Object(chat::MESSAGE_GET));
     /// The last heartbeat, or null.
     LastHeartbeat = "last-heartbeat", read / read, true, free, None;
     /// Turns heartbeats on or off.

@@ -25,6 +25,8 @@ pub struct Present {
     pub history: HashMap<String, usize>,
     /// Ids of paired devices.
     pub devices: HashSet<String>,
+    /// Keys of sessions.
+    pub sessions: HashSet<String>,
 }
 
 /// How many rows there are of what an import brings.
@@ -36,6 +38,10 @@ pub struct RowCounts {
     pub runs: u64,
     /// Paired devices.
     pub devices: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Entries of transcripts.
+    pub entries: u64,
 }
 
 /// Looks at a database that no gateway holds, and writes nothing: neither the file nor anything
@@ -87,7 +93,22 @@ impl Read<'_> {
             runs: self.texts("SELECT run_id FROM cron_runs WHERE run_id LIKE 'import:%'")?,
             history,
             devices: self.texts("SELECT device_id FROM devices")?,
+            sessions: self.session_keys()?,
         })
+    }
+
+    /// Keys of sessions; a database that no newer gateway has opened yet has no place for them.
+    fn session_keys(&self) -> Result<HashSet<String>, StoreError> {
+        let has_place = self
+            .db
+            .prepare("SELECT 1 FROM sqlite_schema WHERE name = 'sessions'")
+            .and_then(|mut s| s.exists([]))
+            .map_err(StoreError::doing("looking at what is here"))?;
+        if has_place {
+            self.texts("SELECT session_key FROM sessions")
+        } else {
+            Ok(HashSet::new())
+        }
     }
 
     fn texts(&self, sql: &str) -> Result<HashSet<String>, StoreError> {
@@ -112,6 +133,8 @@ impl Read<'_> {
             jobs: count("SELECT count(*) FROM cron_jobs")?,
             runs: count("SELECT count(*) FROM cron_runs")?,
             devices: count("SELECT count(*) FROM devices")?,
+            sessions: count("SELECT count(*) FROM sessions")?,
+            entries: count("SELECT count(*) FROM transcript_entries")?,
         })
     }
 }

@@ -16,9 +16,12 @@ mod error;
 mod import;
 mod migrate;
 mod outbox;
+mod session;
 mod setting;
 mod system_event;
 mod token;
+mod transcript;
+mod usage;
 
 pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
@@ -28,4 +31,7 @@ pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
 pub use import::{Present, RowCounts, look};
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
+pub use session::{ListedSession, RunClaim, Session, SessionFilter};
 pub use token::ApiToken;
+pub use transcript::{Appended, Archive, Cost, Entry, Hit, NewEntry, Parent, Transcript, Used};
+pub use usage::{SLOT_MS, ToolSlot, UsageRange, UsageSlot, WaitSlot};

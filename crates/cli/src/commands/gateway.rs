@@ -48,6 +48,11 @@ enum GatewayCommand {
         after_help = "Examples:\n  clawgate gateway call status\n  clawgate gateway call cron.list --params '{\"includeDisabled\":true}' --json\n  clawgate gateway call system-presence"
     )]
     Call(call::CallArgs),
+    /// Tokens and money by day
+    #[command(
+        after_help = "Examples:\n  clawgate gateway usage-cost\n  clawgate gateway usage-cost --days 7 --json"
+    )]
+    UsageCost(super::usage::UsageCostArgs),
 }
 
 /// `gateway probe`.
@@ -72,6 +77,7 @@ impl GatewayArgs {
             Some(GatewayCommand::Status(args)) => args.connect.json,
             Some(GatewayCommand::Health(args)) => args.connect.json,
             Some(GatewayCommand::Call(args)) => args.connect.json,
+            Some(GatewayCommand::UsageCost(args)) => args.connect.json,
             Some(GatewayCommand::Run(_)) | None => false,
         }
     }
@@ -104,5 +110,6 @@ pub(crate) fn run(context: &Context, args: GatewayArgs) -> CommandResult {
         Some(GatewayCommand::Status(args)) => block_on(status::run(context, &args)),
         Some(GatewayCommand::Health(args)) => block_on(health::run(context, &args)),
         Some(GatewayCommand::Call(args)) => block_on(call::run(context, &args)),
+        Some(GatewayCommand::UsageCost(args)) => block_on(super::usage::cost(context, &args)),
     }
 }

@@ -18,9 +18,9 @@ use crate::{
 /// `import`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImportCommand {
-    /// Jobs, run history, paired devices, key and configuration of an OpenClaw gateway
+    /// Jobs, run history, sessions, paired devices, key and configuration of an OpenClaw gateway
     #[command(
-        long_about = "Jobs, run history, paired devices, key and configuration of an OpenClaw gateway.\n\nOpenClaw's files are only read, and its gateway should be stopped first, or both will run the same jobs. The gateway of the target must be stopped. Running it again brings nothing twice.\n\nThe source is named with --from; --state-dir means the same here, because that is what OpenClaw calls it. The target is named with --into; without it, it is the state directory of `gateway run`.",
+        long_about = "Jobs, run history, sessions, paired devices, key and configuration of an OpenClaw gateway.\n\nOpenClaw's files are only read, and its gateway should be stopped first, or both will run the same jobs. The gateway of the target must be stopped. Running it again brings nothing twice.\n\nThe source is named with --from; --state-dir means the same here, because that is what OpenClaw calls it. The target is named with --into; without it, it is the state directory of `gateway run`.",
         after_help = "Examples:\n  clawgate import openclaw --from ~/.openclaw --dry-run\n  clawgate import openclaw --from ~/.openclaw\n  clawgate import openclaw --state-dir ~/.openclaw --into /var/lib/clawgate\n  clawgate import openclaw --from ~/.openclaw --json | jq '.skipped'"
     )]
     Openclaw(OpenclawArgs),

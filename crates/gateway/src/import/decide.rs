@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Remark, Surroundings, Tally,
+    conversation::{self, Incoming},
     source::{History, Source},
 };
 use crate::{
@@ -43,6 +44,9 @@ pub(super) struct Decided {
     pub(super) runs: Vec<CronRun>,
     /// Serials of their tokens are blank.
     pub(super) devices: Vec<Device>,
+    pub(super) sessions: Vec<Incoming>,
+    /// Entries of their conversations.
+    pub(super) entries: usize,
     /// The gateway's key.
     pub(super) key: Option<Zeroizing<[u8; 32]>>,
     /// The configuration, with its secrets.
@@ -53,11 +57,16 @@ pub(super) struct Decided {
 }
 
 impl Decided {
-    fn skip(&mut self, kind: &'static str, what: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn skip(
+        &mut self,
+        kind: &'static str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) {
         self.skip_all(kind, what, 1, why);
     }
 
-    fn skip_all(
+    pub(super) fn skip_all(
         &mut self,
         kind: &'static str,
         what: impl Into<String>,
@@ -73,7 +82,13 @@ impl Decided {
         self.remarks.push(remark(kind, what, 1, why));
     }
 
-    fn tally(&mut self, kind: &'static str, read: usize, taken: usize, notes: &[String]) {
+    pub(super) fn tally(
+        &mut self,
+        kind: &'static str,
+        read: usize,
+        taken: usize,
+        notes: &[String],
+    ) {
         let skipped = self.skipped.iter().filter(|skipped| skipped.kind == kind);
         self.kinds.push(Tally {
             kind,
@@ -106,6 +121,7 @@ pub(super) fn decide(source: &Source, present: &Present, around: &Surroundings) 
     devices(source, present, around, &mut decided);
     key(source, around, &mut decided);
     configuration(source, around, &mut decided);
+    conversation::sessions(&source.sessions, present, around.now_ms, &mut decided);
     if let Some(path) = &source.later_database {
         decided.remark(
             JOBS,

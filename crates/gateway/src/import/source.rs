@@ -30,8 +30,22 @@ pub(super) struct Source {
     pub(super) has_client_tokens: bool,
     /// `openclaw.json`: where it is, and what it says.
     pub(super) config: Option<(PathBuf, Map<String, Value>)>,
+    /// `agents/*/sessions`, sorted by agent.
+    pub(super) sessions: Vec<SessionStore>,
     /// A database of a later OpenClaw, which is not read.
     pub(super) later_database: Option<PathBuf>,
+}
+
+/// The sessions of one agent.
+pub(super) struct SessionStore {
+    /// Its id, which is its directory's name.
+    pub(super) agent: String,
+    /// `agents/<agent>/sessions`.
+    pub(super) dir: PathBuf,
+    /// `sessions.json`.
+    pub(super) entries: Vec<(String, Value)>,
+    /// Every transcript there, put away or not.
+    pub(super) transcripts: Vec<PathBuf>,
 }
 
 /// The run log of one job.
@@ -74,11 +88,13 @@ impl Source {
         }
         source.identity = read(&dir.join("identity/device.json"))?.map(Zeroizing::new);
         source.has_client_tokens = dir.join("identity/device-auth.json").is_file();
+        source.sessions = session_stores(&dir.join("agents"))?;
         let later = dir.join("state/openclaw.sqlite");
         source.later_database = later.is_file().then_some(later);
         let is_empty = jobs_text.is_none()
             && devices_text.is_none()
             && source.histories.is_empty()
+            && source.sessions.is_empty()
             && source.identity.is_none()
             && source.config.is_none();
         if is_empty {
@@ -241,7 +257,7 @@ impl<'de> serde::Deserialize<'de> for Members {
             type Value = Members;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of devices")
+                f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
@@ -254,6 +270,56 @@ impl<'de> serde::Deserialize<'de> for Members {
         }
         deserializer.deserialize_map(Each)
     }
+}
+
+/// The sessions of every agent that has any.
+fn session_stores(agents: &Path) -> Result<Vec<SessionStore>, ImportError> {
+    let mut stores = Vec::new();
+    for agent in names(agents)? {
+        let dir = agents.join(&agent).join("sessions");
+        let path = dir.join("sessions.json");
+        let Some(text) = read(&path)? else {
+            continue;
+        };
+        // A writer that was killed leaves an empty file; what it held is nowhere.
+        let entries = if text.trim().is_empty() {
+            Vec::new()
+        } else {
+            let Members(entries) = serde_json::from_str(&text).map_err(|error| {
+                let why = format!("it is not JSON of sessions: {error}");
+                unreadable(&path, Some(error.line()), &why)
+            })?;
+            entries
+        };
+        let transcripts = names(&dir)?
+            .into_iter()
+            .filter(|name| name.contains(".jsonl"))
+            .map(|name| dir.join(name))
+            .collect();
+        stores.push(SessionStore {
+            agent: agent.to_lowercase(),
+            dir,
+            entries,
+            transcripts,
+        });
+    }
+    Ok(stores)
+}
+
+/// Names in a directory, sorted; none where there is no directory.
+fn names(dir: &Path) -> Result<Vec<String>, ImportError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(dir, None, &error.to_string())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(dir, None, &error.to_string()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn devices(path: &Path, text: &str) -> Result<Vec<(String, Value)>, ImportError> {

@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use crate::{
     clock::now_ms,
     dispatch::{Answer, Call, Reply, later},
-    error, logs,
+    error,
+    health::Glance,
+    logs,
+    methods::session::DefaultModel,
 };
 
 /// Lines and bytes of `logs.tail` when the caller does not say.
@@ -30,10 +33,26 @@ pub(crate) fn health(call: &Call<'_>) -> Answer {
         && call
             .unchecked()
             .is_ok_and(|params| params.get("probe") == Some(&Value::Bool(true)));
-    if probe && call.gateway.health.refresh(now_ms()) {
-        call.gateway.publish_health();
+    // Keys of sessions tell who talks to whom: for those that may read them.
+    let may_read = call.link.principal.grant.scopes().covers(&Scope::READ);
+    let text = move |gateway: &crate::Gateway| {
+        Reply::kept(if may_read {
+            gateway.health.full_text()
+        } else {
+            gateway.health.text()
+        })
+    };
+    if !probe {
+        return Answer::Now(text(call.gateway));
     }
-    Answer::Now(Reply::kept(call.gateway.health.text()))
+    let gateway = Arc::clone(call.gateway);
+    later(Ok(()), move |()| async move {
+        gateway.look_at_sessions().await;
+        if gateway.health.refresh(now_ms()) {
+            gateway.publish_health();
+        }
+        Ok(text(&gateway))
+    })
 }
 
 pub(crate) fn status(call: &Call<'_>) -> Answer {
@@ -45,13 +64,15 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     later(Ok(()), move |()| async move {
         let epoch = gateway.health.status_epoch();
         let key = gateway.main_session_key.clone();
-        let queued = gateway
+        let (queued, glance) = gateway
             .store
-            .read(move |db| db.queued_system_events(&key))
+            .read(move |db| Ok((db.queued_system_events(&key)?, Glance::take(db)?)))
             .await
             .map_err(|error| error::store(&error))?;
+        gateway.health.set_glance(glance);
+        let model = DefaultModel::of(&gateway.config());
         Ok(Reply::kept(
-            gateway.health.keep_status(admin, epoch, &queued),
+            gateway.health.keep_status(admin, epoch, &queued, &model),
         ))
     })
 }
@@ -250,6 +271,14 @@ impl crate::Gateway {
             &payload(Dialect::V4),
             Some(self.presence.version()),
         );
+    }
+
+    /// Has the next snapshots show the sessions as they are now.
+    pub(crate) async fn look_at_sessions(&self) {
+        match self.store.read(Glance::take).await {
+            Ok(glance) => self.health.set_glance(glance),
+            Err(error) => tracing::warn!(%error, "the health snapshot shows sessions of before"),
+        }
     }
 
     /// Tells everybody the health snapshot.

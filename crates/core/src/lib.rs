@@ -10,6 +10,7 @@ pub mod authz;
 pub mod cron;
 pub mod delivery;
 pub mod lockout;
+pub mod node;
 pub mod origin;
 pub mod pairing;
 pub mod peer;

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use clawgate_core::{ScopeSet, lockout::Limits, origin::OriginRules, proof};
+use clawgate_core::{ScopeSet, lockout::Limits, node::CommandRules, origin::OriginRules, proof};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
@@ -131,6 +131,8 @@ pub(crate) struct Config {
     pub refuse_unattributed: bool,
     pub handshake_timeout_ms: u64,
     pub cron: Cron,
+    /// Commands of nodes.
+    pub nodes: CommandRules,
     pub agents: Vec<AgentEntry>,
     pub models: Vec<Value>,
     /// Text of the file as read, empty when there is none.
@@ -325,6 +327,11 @@ impl Config {
             }
         };
         let cron = Cron::read(&mut look, root);
+        let nodes = look.inner(&gateway, "gateway", "nodes");
+        let nodes = CommandRules {
+            allow: look.texts(&nodes, "gateway.nodes.allowCommands", "allowCommands"),
+            deny: look.texts(&nodes, "gateway.nodes.denyCommands", "denyCommands"),
+        };
         let agents = agents(root);
         let models = models(root);
         look.not_served(&gateway);
@@ -370,6 +377,7 @@ impl Config {
             refuse_unattributed,
             handshake_timeout_ms,
             cron,
+            nodes,
             agents,
             models,
             shown: OnceLock::new(),

@@ -18,6 +18,7 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod nodes;
 mod outbound;
 mod outbox;
 mod pairing;
@@ -68,6 +69,7 @@ pub(crate) struct Gateway {
     pub keys: Arc<state::Keys>,
     pub hub: hub::Hub,
     pub pairings: pairing::Pairings,
+    pub nodes: nodes::Nodes,
     pub tokens: tokens::ApiTokens,
     pub guard: credentials::Guard,
     pub presence: presence::Presence,

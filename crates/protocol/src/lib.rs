@@ -14,6 +14,7 @@ pub mod event;
 pub mod frame;
 pub mod ids;
 pub mod method;
+pub mod node;
 pub mod proof;
 pub mod scope;
 pub mod shape;

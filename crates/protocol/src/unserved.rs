@@ -17,14 +17,12 @@ const V3_READ: &[&str] = &[
     "tools.catalog",
     "agent.identity.get",
     "skills.status",
-    "voicewake.get",
     "sessions.get",
     "sessions.preview",
     "sessions.resolve",
     "sessions.usage",
     "sessions.usage.timeseries",
     "sessions.usage.logs",
-    "node.describe",
     "chat.history",
     "config.schema.lookup",
     "talk.config",
@@ -43,13 +41,10 @@ const V3_WRITE: &[&str] = &[
     "tts.disable",
     "tts.convert",
     "tts.setProvider",
-    "voicewake.set",
-    "node.invoke",
     "chat.send",
     "chat.abort",
     "browser.request",
     "push.test",
-    "node.pending.enqueue",
 ];
 
 /// Wire 3, `operator.approvals`.
@@ -60,13 +55,7 @@ const V3_APPROVALS: &[&str] = &[
 ];
 
 /// Wire 3, `operator.pairing`.
-const V3_PAIRING: &[&str] = &[
-    "node.pair.request",
-    "node.pair.approve",
-    "node.pair.reject",
-    "node.pair.verify",
-    "node.rename",
-];
+const V3_PAIRING: &[&str] = &[];
 
 /// Wire 4, `operator.read`.
 const V4_READ: &[&str] = &[
@@ -123,7 +112,6 @@ const V4_READ: &[&str] = &[
     "skills.proposals.list",
     "skills.proposals.inspect",
     "skills.proposals.historyStatus",
-    "voicewake.get",
     "voicewake.routing.get",
     "sessions.subscribe",
     "sessions.messages.subscribe",
@@ -133,7 +121,6 @@ const V4_READ: &[&str] = &[
     "sessions.describe",
     "sessions.branches.list",
     "sessions.groups.list",
-    "node.describe",
     "gateway.restart.preflight",
     "agent.identity.get",
     "chat.history",
@@ -258,7 +245,6 @@ const V4_WRITE: &[&str] = &[
     "skills.library.activate",
     "skills.library.import",
     "skills.library.upload",
-    "voicewake.set",
     "sessions.fork",
     "sessions.recover",
     "sessions.send",
@@ -270,7 +256,6 @@ const V4_WRITE: &[&str] = &[
     "sessions.groups.rename",
     "sessions.groups.update",
     "sessions.groups.delete",
-    "node.pending.enqueue",
     "message.action",
     "send",
     "agent.wait",
@@ -321,7 +306,6 @@ const V4_WRITE: &[&str] = &[
     "sessions.create",
     "sessions.patch",
     "sessions.delete",
-    "node.invoke",
     "agent",
     "sessions.dispatch",
     "sessions.patchMany",
@@ -381,11 +365,7 @@ const V4_TALK: &[&str] = &[
 
 /// Wire 4, `operator.pairing`.
 const V4_PAIRING: &[&str] = &[
-    "node.pair.approve",
-    "node.pair.reject",
-    "node.pair.remove",
     "device.pair.rename",
-    "node.rename",
     "channels.pairing.list",
     "channels.pairing.dismiss",
     "channels.pairing.approve",
@@ -453,7 +433,6 @@ mod tests {
             ("channels.status", Scope::READ, Scope::READ),
             ("config.schema", Scope::ADMIN, Scope::READ),
             ("talk.mode", Scope::WRITE, Scope::TALK),
-            ("node.pair.request", Scope::PAIRING, Scope::ADMIN),
             ("sessions.patch", Scope::ADMIN, Scope::WRITE),
             ("question.list", Scope::ADMIN, Scope::QUESTIONS),
             ("config.set", Scope::ADMIN, Scope::ADMIN),

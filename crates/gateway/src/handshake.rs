@@ -258,8 +258,12 @@ impl Attempt<'_> {
                 "invalid connect params: at /scopes/{odd}: must not hold control characters"
             ))));
         }
-        if role == Role::Node {
-            self.check_declared()?;
+        if role == Role::Node
+            && let Some(problem) = self.undeclarable()
+        {
+            return Err(self.refuse(ErrorShape::invalid(format!(
+                "invalid connect params: {problem}"
+            ))));
         }
         let (browser, fault) = self.browser();
         if let Some(fault) = fault {
@@ -302,10 +306,15 @@ impl Attempt<'_> {
     }
 
     /// What a node declares is kept, shown and approved: names only, and not without bound.
-    fn check_declared(&self) -> Result<(), Refusal> {
+    fn undeclarable(&self) -> Option<String> {
         let params = self.params;
         let permissions = params.permissions.as_ref().map_or(0, BTreeMap::len);
-        let problem = [("caps", &params.caps), ("commands", &params.commands)]
+        if permissions > NAMES_MAX {
+            return Some(format!(
+                "at /permissions: must NOT have more than {NAMES_MAX} properties"
+            ));
+        }
+        [("caps", &params.caps), ("commands", &params.commands)]
             .into_iter()
             .find_map(|(member, names)| {
                 if names.len() > NAMES_MAX {
@@ -318,16 +327,6 @@ impl Attempt<'_> {
                 })?;
                 Some(format!("at /{member}/{odd}: must be a name"))
             })
-            .or_else(|| {
-                (permissions > NAMES_MAX).then(|| {
-                    format!("at /permissions: must NOT have more than {NAMES_MAX} properties")
-                })
-            });
-        problem.map_or(Ok(()), |problem| {
-            Err(self.refuse(ErrorShape::invalid(format!(
-                "invalid connect params: {problem}"
-            ))))
-        })
     }
 
     fn browser(&self) -> (Browser, Option<OriginFault>) {

@@ -9,7 +9,8 @@ use crate::{
     commands::{
         auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
         gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
-        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        node::NodeCommand, nodes::NodesCommand, status::StatusArgs, system::SystemCommand,
+        tokens::TokensCommand,
     },
     exit,
 };
@@ -151,6 +152,18 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate devices list\n  clawgate devices approve --latest\n  clawgate devices revoke --device ID --role operator"
     )]
     Devices(DevicesCommand),
+    /// Machines that run commands for the gateway
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate nodes status\n  clawgate nodes approve REQUEST\n  clawgate nodes run --node kitchen-pi uptime"
+    )]
+    Nodes(NodesCommand),
+    /// Run commands for a gateway on this machine
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate node run\n  clawgate node run --host gateway.lan --tls --display-name kitchen-pi"
+    )]
+    Node(NodeCommand),
     /// Named API tokens for scripts
     #[command(
         subcommand,
@@ -246,6 +259,8 @@ impl Command {
             Self::Logs(logs) => logs.connect.json,
             Self::Cron(cron) => cron.connect().json,
             Self::Devices(devices) => devices.connect().json,
+            Self::Nodes(nodes) => nodes.connect().json,
+            Self::Node(node) => node.wants_json(),
             Self::Tokens(tokens) => tokens.connect().json,
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,

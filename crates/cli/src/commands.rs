@@ -8,6 +8,8 @@ pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod nodes;
 pub(crate) mod probe;
 pub(crate) mod status;
 pub(crate) mod system;
@@ -68,6 +70,8 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Logs(args) => block_on(logs::run(context, &args)),
         Command::Cron(command) => block_on(cron::run(context, command)),
         Command::Devices(command) => block_on(devices::run(context, command)),
+        Command::Nodes(command) => block_on(nodes::run(context, command)),
+        Command::Node(command) => block_on(node::run(context, command)),
         Command::Tokens(command) => block_on(tokens::run(context, command)),
         Command::Auth(command) => block_on(auth::run(context, command)),
         Command::System(command) => block_on(system::run(context, command)),

@@ -18,6 +18,7 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod node_host;
 mod nodes;
 mod outbound;
 mod outbox;
@@ -44,6 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
+pub use node_host::NodeHost;
 pub use preview::{Preview, PreviewSlot, preview};
 pub use state::StateError;
 

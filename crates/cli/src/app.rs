@@ -12,6 +12,8 @@ use crate::{
         secrets::SecretsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
         sessions::SessionsArgs, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
         usage::UsageArgs,
+        node::NodeCommand, nodes::NodesCommand, status::StatusArgs, system::SystemCommand,
+        tokens::TokensCommand,
     },
     exit,
 };
@@ -163,6 +165,18 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate usage\n  clawgate usage --days 7 --by session\n  clawgate usage --json | jq .totals.totalCost"
     )]
     Usage(UsageArgs),
+    /// Machines that run commands for the gateway
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate nodes status\n  clawgate nodes approve REQUEST\n  clawgate nodes run --node kitchen-pi uptime"
+    )]
+    Nodes(NodesCommand),
+    /// Run commands for a gateway on this machine
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate node run\n  clawgate node run --host gateway.lan --tls --display-name kitchen-pi"
+    )]
+    Node(NodeCommand),
     /// Named API tokens for scripts
     #[command(
         subcommand,
@@ -266,6 +280,8 @@ impl Command {
             Self::Devices(devices) => devices.connect().json,
             Self::Sessions(sessions) => sessions.connect().json,
             Self::Usage(usage) => usage.connect.json,
+            Self::Nodes(nodes) => nodes.connect().json,
+            Self::Node(node) => node.wants_json(),
             Self::Tokens(tokens) => tokens.connect().json,
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,

@@ -8,6 +8,8 @@ pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod nodes;
 pub(crate) mod probe;
 pub(crate) mod secrets;
 pub(crate) mod sessions;
@@ -73,6 +75,8 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Devices(command) => block_on(devices::run(context, command)),
         Command::Sessions(args) => block_on(sessions::run(context, *args)),
         Command::Usage(args) => block_on(usage::run(context, &args)),
+        Command::Nodes(command) => block_on(nodes::run(context, command)),
+        Command::Node(command) => block_on(node::run(context, command)),
         Command::Tokens(command) => block_on(tokens::run(context, command)),
         Command::Auth(command) => block_on(auth::run(context, command)),
         Command::System(command) => block_on(system::run(context, command)),

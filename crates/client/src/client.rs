@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use clawgate_protocol::{Dialect, ScopeSet, connect::ReceivedHello, frame};
+use clawgate_protocol::{Dialect, Role, ScopeSet, connect::ReceivedHello, frame};
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio::{
@@ -36,6 +36,11 @@ const EVENTS_MAX: usize = 1024;
 /// How long a close may take before the connection is dropped.
 const CLOSE_WITHIN: Duration = Duration::from_millis(250);
 
+/// A key that nobody used before, for acts that are to be done once.
+pub fn new_key() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// What a client says it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -43,14 +48,33 @@ pub enum Mode {
     Cli,
     /// A look from outside.
     Probe,
+    /// A machine that runs commands for the gateway.
+    Node,
 }
 
 impl Mode {
+    /// The role that it asks for.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Cli | Self::Probe => Role::Operator,
+            Self::Node => Role::Node,
+        }
+    }
+
+    /// What the program calls itself.
+    pub(crate) fn client_id(self) -> &'static str {
+        match self {
+            Self::Cli | Self::Probe => "cli",
+            Self::Node => "node-host",
+        }
+    }
+
     /// The wire's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cli => "cli",
             Self::Probe => "probe",
+            Self::Node => "node",
         }
     }
 }
@@ -79,6 +103,21 @@ impl fmt::Debug for Offer {
     }
 }
 
+/// What a node says about itself when it connects.
+#[derive(Clone, Debug, Default)]
+pub struct NodeClaims {
+    /// A name for people.
+    pub display_name: Option<String>,
+    /// Tells programs of one machine apart.
+    pub instance_id: Option<String>,
+    /// Groups of abilities.
+    pub caps: Vec<String>,
+    /// Commands that it runs.
+    pub commands: Vec<String>,
+    /// Where it looks for programs.
+    pub path_env: Option<String>,
+}
+
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions<'a> {
@@ -92,6 +131,8 @@ pub struct ConnectOptions<'a> {
     pub version: &'a str,
     /// What is asked for: the same for every command, so that a machine is paired once.
     pub scopes: ScopeSet,
+    /// What it declares, where it is a node.
+    pub node: Option<NodeClaims>,
     /// SHA-256 of the only certificate that is taken, as text.
     pub tls_fingerprint: Option<&'a str>,
     /// Whether plaintext may go to private addresses.
@@ -111,6 +152,7 @@ impl<'a> ConnectOptions<'a> {
             mode: Mode::Cli,
             version,
             scopes: ScopeSet::owner(),
+            node: None,
             tls_fingerprint: None,
             allow_private_plaintext: false,
             handshake_within: Duration::from_secs(10),
@@ -257,6 +299,18 @@ impl Session {
     /// The next event; `None` once the connection is gone and every event was taken.
     pub async fn next_event(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+
+    /// Takes the events out, so that calls can be made while they are awaited. Afterwards
+    /// [`Session::next_event`] gives none.
+    pub fn take_events(&mut self) -> mpsc::Receiver<Event> {
+        let (_, nothing) = mpsc::channel(1);
+        std::mem::replace(&mut self.events, nothing)
+    }
+
+    /// How the connection ended, once it did.
+    pub fn closed(&self) -> Option<&CloseInfo> {
+        self.closed.get()
     }
 
     /// How many events were dropped because nobody took them.

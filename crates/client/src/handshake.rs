@@ -33,8 +33,6 @@ use crate::{
 const MESSAGE_BYTES_MAX: usize = frame::PAYLOAD_BYTES_MAX + 1024 * 1024;
 /// How long a refused connect waits for the close that tells code and reason.
 const CLOSE_AFTER_REFUSAL: Duration = Duration::from_millis(300);
-const ROLE: &str = "operator";
-const CLIENT_ID: &str = "cli";
 const CONNECT_ID: &str = "connect";
 
 /// Connects once, with exactly what is offered.
@@ -188,11 +186,12 @@ fn connect_params(
     let identity = options.identity;
     let platform = platform();
     let token = offer.token.as_ref().or(offer.device_token.as_ref());
+    let (client_id, role) = (options.mode.client_id(), options.mode.role().as_str());
     let proof = ProofText {
         device_id: identity.device_id(),
-        client_id: CLIENT_ID,
+        client_id,
         client_mode: options.mode.as_str(),
-        role: ROLE,
+        role,
         scopes: &options.scopes.joined(),
         signed_at_ms: challenge.ts,
         token: token.map(|token| token.expose_secret()).unwrap_or_default(),
@@ -204,14 +203,14 @@ fn connect_params(
         "minProtocol": 3,
         "maxProtocol": 4,
         "client": {
-            "id": CLIENT_ID,
+            "id": client_id,
             "version": options.version,
             "platform": platform,
             "mode": options.mode.as_str(),
             "instanceId": uuid::Uuid::new_v4().to_string(),
         },
         "caps": [],
-        "role": ROLE,
+        "role": role,
         "scopes": options.scopes,
         "device": {
             "id": identity.device_id(),
@@ -221,6 +220,19 @@ fn connect_params(
             "nonce": challenge.nonce,
         },
     });
+    if let Some(node) = &options.node {
+        if let Some(name) = &node.display_name {
+            params["client"]["displayName"] = name.as_str().into();
+        }
+        if let Some(id) = &node.instance_id {
+            params["client"]["instanceId"] = id.as_str().into();
+        }
+        if let Some(path) = &node.path_env {
+            params["pathEnv"] = path.as_str().into();
+        }
+        params["caps"] = json!(node.caps);
+        params["commands"] = json!(node.commands);
+    }
     let mut auth = serde_json::Map::new();
     for (name, secret) in [
         ("token", &offer.token),
@@ -235,7 +247,7 @@ fn connect_params(
         if !challenge.takes_local_proof || !options.endpoint.is_loopback() {
             return Err(ClientError::NoLocalProof);
         }
-        let proof = key.prove(&challenge.nonce, ROLE, &options.scopes);
+        let proof = key.prove(&challenge.nonce, role, &options.scopes);
         auth.insert("localProof".to_owned(), proof.into());
     }
     if !auth.is_empty() {

@@ -28,7 +28,7 @@ mod open;
 mod tls;
 mod tokens;
 
-pub use client::{ConnectOptions, Event, Mode, Offer, Session, Timings};
+pub use client::{ConnectOptions, Event, Mode, NodeClaims, Offer, Session, Timings, new_key};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CloseInfo, Waiting};
 pub use granted::{Granted, needed_scopes};

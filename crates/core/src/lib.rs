@@ -9,7 +9,9 @@
 pub mod authz;
 pub mod cron;
 pub mod delivery;
+pub mod exec_policy;
 pub mod lockout;
+pub mod node;
 pub mod origin;
 pub mod pairing;
 pub mod peer;

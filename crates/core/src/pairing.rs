@@ -7,6 +7,7 @@ use clawgate_protocol::{DeviceId, PairingRequestId, Role, Scope, ScopeSet};
 
 use crate::{
     authz::{Grant, covers},
+    node::Surface,
     peer,
 };
 
@@ -34,6 +35,8 @@ pub struct Claims {
     pub client_mode: String,
     /// Where from, absent for direct loopback.
     pub remote_ip: Option<String>,
+    /// What a node declares. Whoever approves the node approves this.
+    pub surface: Surface,
 }
 
 /// A request that waits for a person. One per (device, role).
@@ -224,6 +227,7 @@ pub fn ask(
         None => Asking::New(fresh(new_id, asked.scopes.clone())),
         Some(pending)
             if pending.scopes.covers_all(asked.scopes)
+                && pending.claims.surface.covers(&asked.claims.surface)
                 && pending.public_key == asked.public_key =>
         {
             Asking::Again(fresh(pending.request_id.clone(), pending.scopes.clone()))

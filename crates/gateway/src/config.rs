@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use clawgate_core::{ScopeSet, lockout::Limits, origin::OriginRules, proof};
+use clawgate_core::{ScopeSet, lockout::Limits, node::CommandRules, origin::OriginRules, proof};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
@@ -143,6 +143,8 @@ pub(crate) struct Config {
     pub handshake_timeout_ms: u64,
     pub reload: Reload,
     pub cron: Cron,
+    /// Commands of nodes.
+    pub nodes: CommandRules,
     pub agents: Vec<AgentEntry>,
     pub models: Vec<Value>,
     /// `agents.defaults.model`, as `provider/model`.
@@ -360,6 +362,11 @@ impl Config {
             }
         };
         let cron = Cron::read(&mut look, root);
+        let nodes = look.inner(&gateway, "gateway", "nodes");
+        let nodes = CommandRules {
+            allow: look.texts(&nodes, "gateway.nodes.allowCommands", "allowCommands"),
+            deny: look.texts(&nodes, "gateway.nodes.denyCommands", "denyCommands"),
+        };
         let agents = agents(root);
         let models = models(root);
         look.not_served(&gateway);
@@ -406,6 +413,7 @@ impl Config {
             handshake_timeout_ms,
             reload,
             cron,
+            nodes,
             agents,
             models,
             default_model: default_model(root),

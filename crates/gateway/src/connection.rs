@@ -210,6 +210,12 @@ impl Session {
             gateway.publish_arrival();
         }
         socket.queue(handshake::hello(&gateway, &link.principal, &welcome).into());
+        if let Some(node) = &welcome.node {
+            gateway
+                .nodes
+                .came(&link.principal, &welcome.here.client, node);
+            socket.queue(gateway.nodes.wake_words_frame().into());
+        }
         socket.try_flush();
         let principal = &link.principal;
         tracing::debug!(
@@ -528,6 +534,7 @@ impl Session {
         drop(outbox);
         let conn_id = &link.principal.conn_id;
         gateway.hub.leave(conn_id);
+        gateway.nodes.went(conn_id);
         if welcome.here.is_tracked() {
             gateway.presence.went(&welcome.here, crate::clock::now_ms());
             gateway.publish_presence();

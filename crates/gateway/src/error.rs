@@ -5,7 +5,7 @@ use clawgate_protocol::ErrorShape;
 use clawgate_store::StoreError;
 use serde_json::{Value, json};
 
-use crate::{hub::Principal, pairing::ChangeError, tokens::TokenError};
+use crate::{hub::Principal, nodes::NodeError, pairing::ChangeError, tokens::TokenError};
 
 /// A call that is refused by role or scope.
 pub(crate) fn refused(principal: &Principal, refused: &Refused) -> ErrorShape {
@@ -105,6 +105,29 @@ pub(crate) fn change(principal: &Principal, error: ChangeError, unknown: &str) -
         PairingError::NodeNeedsAdmin => ErrorShape::invalid("device pairing approval denied"),
         PairingError::BeyondApproved(scope) => ErrorShape::invalid(unknown)
             .with_details(json!({"code": "SCOPE_NOT_APPROVED", "scope": scope})),
+    }
+}
+
+/// A request about a node is refused, in words that need no caller.
+pub(crate) fn node(error: NodeError) -> ErrorShape {
+    match error {
+        NodeError::UnknownRequest => ErrorShape::invalid("unknown requestId"),
+        NodeError::UnknownNode => ErrorShape::invalid("unknown nodeId"),
+        NodeError::IsDevice => ErrorShape::invalid("the node is paired as a device")
+            .with_details(json!({"code": "NODE_IS_DEVICE"})),
+        NodeError::Full => ErrorShape::unavailable("too many nodes wait for approval")
+            .with_details(json!({"code": "QUEUE_FULL"})),
+        NodeError::Missing(scope) => ErrorShape::invalid(format!("missing scope: {scope}")),
+        NodeError::CallerEnded => caller_ended(),
+        NodeError::Store(error) => store(&error),
+    }
+}
+
+/// The same for a caller whose scopes may be what is missing.
+pub(crate) fn node_change(principal: &Principal, error: NodeError) -> ErrorShape {
+    match error {
+        NodeError::Missing(scope) => missing_scope(principal, &scope),
+        other => node(other),
     }
 }
 

@@ -3,7 +3,7 @@
 mod hello;
 mod refusal;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clawgate_core::{
     DeviceId, Dialect, Role, Scope, ScopeSet,
@@ -11,6 +11,7 @@ use clawgate_core::{
         self, Browser, Declared, Evidence, Grant, Outcome, PairingReason, PairingStep, Peer, Proof,
         Record,
     },
+    node::Surface,
     origin::OriginFault,
     pairing::Claims,
     proof::{self, Claim},
@@ -19,6 +20,7 @@ use clawgate_protocol::{
     ErrorShape,
     connect::{ConnectParams, parse_connect},
     frame::{self, DecodeError},
+    node::{NAME_MAX, NAMES_MAX},
     proof::ProofText,
     system::EvidenceSeen,
 };
@@ -36,7 +38,7 @@ use crate::{
     error,
     hub::Principal,
     listen::Request,
-    logs,
+    logs, nodes,
     pairing::{Arrival, IssuedToken},
     presence::Here,
     standing::{self, Page, Standing},
@@ -116,6 +118,8 @@ pub(crate) struct Welcome {
     pub explained: Explained,
     pub method: &'static str,
     pub token: Option<IssuedToken>,
+    /// What it declares, where it is a node.
+    pub node: Option<nodes::Declared>,
 }
 
 /// What `auth.explain` tells later.
@@ -255,6 +259,13 @@ impl Attempt<'_> {
                 "invalid connect params: at /scopes/{odd}: must not hold control characters"
             ))));
         }
+        if role == Role::Node
+            && let Some(problem) = self.undeclarable()
+        {
+            return Err(self.refuse(ErrorShape::invalid(format!(
+                "invalid connect params: {problem}"
+            ))));
+        }
         let (browser, fault) = self.browser();
         if let Some(fault) = fault {
             return Err(self.refuse(origin_error(fault)));
@@ -290,6 +301,30 @@ impl Attempt<'_> {
         scopes.iter().position(|scope| {
             scope.as_str().chars().any(char::is_control) || scope.as_str().len() > 128
         })
+    }
+
+    /// What a node declares is kept, shown and approved: names only, and not without bound.
+    fn undeclarable(&self) -> Option<String> {
+        let params = self.params;
+        let permissions = params.permissions.as_ref().map_or(0, BTreeMap::len);
+        if permissions > NAMES_MAX {
+            return Some(format!(
+                "at /permissions: must NOT have more than {NAMES_MAX} properties"
+            ));
+        }
+        [("caps", &params.caps), ("commands", &params.commands)]
+            .into_iter()
+            .find_map(|(member, names)| {
+                if names.len() > NAMES_MAX {
+                    return Some(format!(
+                        "at /{member}: must NOT have more than {NAMES_MAX} items"
+                    ));
+                }
+                let odd = names.iter().position(|name| {
+                    name.chars().any(char::is_control) || name.chars().count() > NAME_MAX
+                })?;
+                Some(format!("at /{member}/{odd}: must be a name"))
+            })
     }
 
     fn browser(&self) -> (Browser, Option<OriginFault>) {
@@ -354,6 +389,10 @@ impl Attempt<'_> {
                         client_id: client.id.clone(),
                         client_mode: client.mode.clone(),
                         remote_ip: (!direct).then(|| self.request.client_address()),
+                        surface: match role {
+                            Role::Node => Surface::new(&self.params.caps, &self.params.commands),
+                            Role::Operator => Surface::default(),
+                        },
                     },
                 };
                 (Proof::Valid, Some(arrival))
@@ -396,6 +435,22 @@ impl Attempt<'_> {
             let done = self.settle(&grant, &evidence.record, arrival).await;
             (token, pending_request) = done.map_err(|error| self.unavailable(&error))?;
         }
+        let node = match &arrival {
+            Some(arrival) if grant.role() == Role::Node => {
+                let declared = self
+                    .gateway
+                    .nodes
+                    .declare(arrival, &self.params.client)
+                    .await;
+                let declared = declared.map_err(|error| self.unavailable(&error))?;
+                Some(nodes::Declared {
+                    permissions: self.params.permissions.clone(),
+                    path_env: self.params.path_env.clone(),
+                    ..declared
+                })
+            }
+            _ => None,
+        };
         let client = &self.params.client;
         let device_id = arrival.as_ref().map(|arrival| arrival.device_id.clone());
         let key = device_id
@@ -418,6 +473,7 @@ impl Attempt<'_> {
             },
             method: method(evidence, checked, &self.gateway.config().auth),
             token,
+            node,
         };
         let principal = Principal {
             conn_id: self.conn_id.to_owned(),

@@ -172,7 +172,8 @@ impl Link {
         match event.gate() {
             Gate::Everyone => true,
             Gate::Targeted => false,
-            Gate::Scope(scope) => {
+            Gate::ScopeAndNodes(_) if self.principal.grant.role() == Role::Node => true,
+            Gate::Scope(scope) | Gate::ScopeAndNodes(scope) => {
                 self.principal.grant.role() == Role::Operator
                     && self.principal.grant.scopes().covers(&scope)
             }
@@ -323,6 +324,20 @@ impl Hub {
                 deliver(link, event, text);
             }
         }
+    }
+
+    /// Sends an event to one session alone, unnumbered. `false` when it is gone or ending.
+    pub(crate) fn tell(&self, conn_id: &str, event: Event, payload: &str) -> bool {
+        let text = Utf8Bytes::from(EventParts::new(event.name(), payload, None).frame(None));
+        let guard = self.lock();
+        let Some(member) = guard.links.get(conn_id) else {
+            return false;
+        };
+        if !member.link.is_live() || member.link.ending().is_some() {
+            return false;
+        }
+        deliver(&member.link, event, text);
+        member.link.is_live()
     }
 
     /// Has every connect that is being judged judged again, because one was found to rest on what

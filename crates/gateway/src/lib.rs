@@ -18,6 +18,8 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod node_host;
+mod nodes;
 mod outbound;
 mod outbox;
 mod pairing;
@@ -46,6 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
+pub use node_host::NodeHost;
 pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
@@ -76,6 +79,7 @@ pub(crate) struct Gateway {
     pub keys: Arc<state::Keys>,
     pub hub: hub::Hub,
     pub pairings: pairing::Pairings,
+    pub nodes: nodes::Nodes,
     pub tokens: tokens::ApiTokens,
     pub guard: credentials::Guard,
     pub presence: presence::Presence,

@@ -29,6 +29,7 @@ use crate::{
     health::{Glance, Health},
     hub::Hub,
     listen, logs,
+    nodes::Nodes,
     outbound::Outbound,
     outbox::Outbox,
     pairing::Pairings,
@@ -267,6 +268,7 @@ fn open(
     let (keys, store) = (Arc::new(keys?), store?);
     let hub = Hub::default();
     let pairings = Pairings::open(&store, &hub, &keys)?;
+    let nodes = Nodes::open(&store, &hub, &keys)?;
     let tokens = ApiTokens::open(&store, &hub)?;
     let heartbeats = store
         .read_blocking(|db| db.setting(HEARTBEATS_SETTING))?
@@ -315,6 +317,7 @@ fn open(
         keys,
         hub,
         pairings,
+        nodes,
         tokens,
         health,
         readiness,
@@ -357,6 +360,9 @@ async fn beat(gateway: Arc<Gateway>) {
                 gateway.hub.publish(Event::Tick, &payload, None);
                 if let Err(error) = gateway.pairings.expire().await {
                     tracing::warn!(%error, "pairing requests did not expire in time");
+                }
+                if let Err(error) = gateway.nodes.expire().await {
+                    tracing::warn!(%error, "requests of nodes did not expire in time");
                 }
             }
             _ = healths.tick() => {

@@ -401,6 +401,7 @@ impl Pairings {
                     }
                     let device = pairing::approve(known.as_ref(), &asked, serial, true, now);
                     tx.keep_device(&device)?;
+                    approve_surface(tx, &asked, now)?;
                     if let Some(waiting) =
                         tx.read().pairing_request_of(&asked.device_id, asked.role)?
                     {
@@ -581,6 +582,7 @@ impl Pairings {
                     let device = pairing::approve(known.as_ref(), &pending, serial, false, now);
                     pairing::may_approve(&caller.grant, &pending, known.as_ref(), &device)?;
                     tx.keep_device(&device)?;
+                    approve_surface(tx, &pending, now)?;
                     tx.drop_pairing_request(&wanted)?;
                     let detail = json!({
                         "request": wanted, "device": pending.device_id, "role": pending.role,
@@ -874,6 +876,15 @@ fn waiting_for(
     }
 }
 
+/// Whoever approves a node approves the commands that its request shows, and no others any more.
+fn approve_surface(tx: &Tx<'_>, pending: &Pending, now: i64) -> Result<(), StoreError> {
+    if pending.role != Role::Node {
+        return Ok(());
+    }
+    tx.approve_node_surface(&pending.device_id, &pending.claims.surface, now)?;
+    tx.drop_node_request_of(&pending.device_id)
+}
+
 /// The device whose token, or whose whole record, a caller may end.
 fn may_end(
     tx: &Tx<'_>,
@@ -932,6 +943,8 @@ fn pending_record(pending: &Pending) -> PendingRecord {
         role: pending.role.to_string(),
         roles: vec![pending.role.to_string()],
         scopes: pending.scopes.clone(),
+        caps: (pending.role == Role::Node).then(|| claims.surface.caps().to_vec()),
+        commands: (pending.role == Role::Node).then(|| claims.surface.commands().to_vec()),
         remote_ip: claims.remote_ip.clone(),
         silent: false,
         is_repair: pending.is_repair,

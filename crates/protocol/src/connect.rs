@@ -152,6 +152,12 @@ pub struct ConnectParams {
     /// Commands that a node claims.
     #[serde(default)]
     pub commands: Vec<String>,
+    /// What a node's system allows it.
+    #[serde(default)]
+    pub permissions: Option<std::collections::BTreeMap<String, bool>>,
+    /// A node's search path.
+    #[serde(default)]
+    pub path_env: Option<String>,
     /// Role asked for, `operator` when absent.
     #[serde(default)]
     pub role: Option<String>,

@@ -89,6 +89,12 @@ pub struct PendingRecord {
     /// Scopes asked for.
     #[serde(default)]
     pub scopes: ScopeSet,
+    /// What a node can do, in groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Vec<String>>,
+    /// What a node declares: approving it approves these commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<Vec<String>>,
     /// Where it asked from, absent for local connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_ip: Option<String>,

@@ -10,6 +10,8 @@ pub enum Gate {
     Everyone,
     /// Operators whose scopes cover this one.
     Scope(Scope),
+    /// The same, and every node.
+    ScopeAndNodes(Scope),
     /// Sent to one socket only, never broadcast.
     Targeted,
 }
@@ -63,6 +65,16 @@ events! {
     SessionMessage = "session.message", Gate::Scope(Scope::READ), false;
     /// Wire 4's: a session is other than it was, to those that asked.
     SessionsChanged = "sessions.changed", Gate::Scope(Scope::READ), true;
+    /// A node, or what a node declares, waits for approval.
+    NodePairRequested = "node.pair.requested", Gate::Scope(Scope::PAIRING), true;
+    /// Such a request was decided.
+    NodePairResolved = "node.pair.resolved", Gate::Scope(Scope::PAIRING), true;
+    /// A command for the node that gets it.
+    NodeInvokeRequest = "node.invoke.request", Gate::Targeted, false;
+    /// Nobody waits any more for what was asked of the node that gets it. Wire 4.
+    NodeInvokeCancel = "node.invoke.cancel", Gate::Targeted, false;
+    /// Other wake words.
+    VoicewakeChanged = "voicewake.changed", Gate::ScopeAndNodes(Scope::READ), true;
     /// A device asks to be paired.
     DevicePairRequested = "device.pair.requested", Gate::Scope(Scope::PAIRING), true;
     /// A pairing request was decided.

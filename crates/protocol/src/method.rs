@@ -10,6 +10,7 @@ use crate::{
     config, cron, device,
     chat, cron, device,
     error::Dialect,
+    node,
     scope::Scope,
     session,
     shape::{Field, NON_EMPTY, Shape, optional, required, since_v4},
@@ -285,8 +286,22 @@ methods! {
     SetHeartbeats = "set-heartbeats", admin / admin, true, free, None;
     /// Queues a system event for the main session.
     Wake = "wake", write / write, true, free, Some(Shape::Object(system::WAKE));
-    /// Pairing requests of the older node store.
+    /// Wake words.
+    VoicewakeGet = "voicewake.get", read / read, true, free, None;
+    /// Replaces the wake words.
+    VoicewakeSet = "voicewake.set", write / write, true, free, None;
+    /// Files a request in the older node store.
+    NodePairRequest = "node.pair.request", pairing / pairing, true, free, Some(Shape::Object(node::PAIR_REQUEST));
+    /// Nodes and commands that wait for approval, and nodes of the older store.
     NodePairList = "node.pair.list", pairing / pairing, true, free, NO_PARAMS;
+    /// Approves a node, or what a node declares.
+    NodePairApprove = "node.pair.approve", pairing / pairing, true, free, Some(Shape::Object(node::REQUEST_ID));
+    /// Rejects the same.
+    NodePairReject = "node.pair.reject", pairing / pairing, true, free, Some(Shape::Object(node::REQUEST_ID));
+    /// Checks a token of the older node store.
+    NodePairVerify = "node.pair.verify", pairing / pairing, true, free, Some(Shape::Object(node::VERIFY));
+    /// Takes back what was approved for a node.
+    NodePairRemove = "node.pair.remove", pairing / pairing, true, free, Some(Shape::Object(node::NODE_ID));
     /// Pending and paired devices.
     DevicePairList = "device.pair.list", pairing / pairing, true, free, NO_PARAMS;
     /// Approves a pending device.
@@ -299,8 +314,28 @@ methods! {
     DeviceTokenRotate = "device.token.rotate", pairing / pairing, true, free, Some(Shape::Object(device::TOKEN_ROTATE));
     /// Revokes a device's token.
     DeviceTokenRevoke = "device.token.revoke", pairing / pairing, true, free, Some(Shape::Object(device::TOKEN_REVOKE));
+    /// Names a node.
+    NodeRename = "node.rename", pairing / pairing, true, free, Some(Shape::Object(node::RENAME));
     /// Known nodes.
     NodeList = "node.list", read / read, true, free, NO_PARAMS;
+    /// One node.
+    NodeDescribe = "node.describe", read / read, true, free, Some(Shape::Object(node::NODE_ID));
+    /// What a node is to do when it looks.
+    NodePendingDrain = "node.pending.drain", node / node, true, free, Some(Shape::Object(node::DRAIN));
+    /// Leaves something for a node to do.
+    NodePendingEnqueue = "node.pending.enqueue", write / write, true, free, Some(Shape::Object(node::ENQUEUE));
+    /// Runs a command on a node.
+    NodeInvoke = "node.invoke", write / write, true, free, Some(Shape::Object(node::INVOKE));
+    /// Commands that were parked for a node in the background.
+    NodePendingPull = "node.pending.pull", node / node, true, free, NO_PARAMS;
+    /// A node did what was parked for it.
+    NodePendingAck = "node.pending.ack", node / node, true, free, Some(Shape::Object(node::ACK));
+    /// A node's answer to an invoke.
+    NodeInvokeResult = "node.invoke.result", node / node, true, free, None;
+    /// Something happened at a node.
+    NodeEvent = "node.event", node / node, true, free, Some(Shape::Object(node::EVENT));
+    /// A capability for canvas URLs; there is no canvas host here.
+    NodeCanvasCapabilityRefresh = "node.canvas.capability.refresh", node / admin, false, free, NO_PARAMS;
     /// A page of jobs.
     CronList = "cron.list", read / read, true, free, Some(Shape::Object(cron::LIST));
     /// The scheduler's state.

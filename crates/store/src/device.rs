@@ -2,11 +2,15 @@
 
 use clawgate_core::{
     DeviceId, PairingRequestId, Role, Scope, ScopeSet,
+    node::Surface,
     pairing::{Approved, Claims, Device, DeviceToken, Pending},
 };
 use rusqlite::{OptionalExtension as _, Row};
 
-use crate::{Read, StoreError, Tx};
+use crate::{
+    Read, StoreError, Tx,
+    node::{names_to, surface_from},
+};
 
 pub(crate) fn scopes_to(scopes: &ScopeSet) -> String {
     // A scope name may hold blanks; the separator is one that JSON texts can, but names never do:
@@ -31,7 +35,8 @@ fn role_from(name: &str, table: &'static str, row: &str) -> Result<Role, StoreEr
 }
 
 const PENDING: &str = "request_id, device_id, public_key, role, scopes, display_name, platform, \
-                       device_family, client_id, client_mode, remote_ip, is_repair, asked_at_ms";
+                       device_family, client_id, client_mode, remote_ip, is_repair, asked_at_ms, caps, \
+                       commands";
 
 fn pending_from(row: &Row<'_>) -> rusqlite::Result<(Pending, String)> {
     let role: String = row.get(3)?;
@@ -48,6 +53,7 @@ fn pending_from(row: &Row<'_>) -> rusqlite::Result<(Pending, String)> {
             client_id: row.get(8)?,
             client_mode: row.get(9)?,
             remote_ip: row.get(10)?,
+            surface: surface_from(&row.get::<_, String>(13)?, &row.get::<_, String>(14)?),
         },
         is_repair: row.get(11)?,
         asked_at_ms: row.get(12)?,
@@ -107,6 +113,8 @@ impl Read<'_> {
                             client_id: row.get(4)?,
                             client_mode: row.get(5)?,
                             remote_ip: row.get(6)?,
+                            // What of it was approved is kept with the nodes.
+                            surface: Surface::default(),
                         },
                         approved: Vec::new(),
                         tokens: Vec::new(),
@@ -243,8 +251,8 @@ impl Tx<'_> {
             .prepare_cached(
                 "INSERT INTO pairing_requests (request_id, device_id, public_key, role, scopes,
                      display_name, platform, device_family, client_id, client_mode, remote_ip,
-                     is_repair, asked_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                     is_repair, asked_at_ms, caps, commands)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )
             .and_then(|mut s| {
                 let claims = &pending.claims;
@@ -262,6 +270,8 @@ impl Tx<'_> {
                     &claims.remote_ip,
                     pending.is_repair,
                     pending.asked_at_ms,
+                    names_to(claims.surface.caps()),
+                    names_to(claims.surface.commands()),
                 ))
             })
             .map(drop)
@@ -384,6 +394,7 @@ impl Tx<'_> {
             .prepare_cached("DELETE FROM pairing_requests WHERE device_id = ?1")
             .and_then(|mut s| s.execute([id.as_str()]))
             .map_err(&doing)?;
+        self.drop_node_request_of(id)?;
         self.db
             .prepare_cached("DELETE FROM devices WHERE device_id = ?1")
             .and_then(|mut s| s.execute([id.as_str()]))

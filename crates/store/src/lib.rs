@@ -15,6 +15,7 @@ mod device;
 mod error;
 mod import;
 mod migrate;
+mod node;
 mod outbox;
 mod session;
 mod setting;
@@ -30,6 +31,7 @@ pub use cron::{
 pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
 pub use import::{Present, RowCounts, look};
+pub use node::{NodeAction, NodeOrigin, NodePairing, NodeRequest, NodeSurface, NodeWork};
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
 pub use session::{ListedSession, RunClaim, Session, SessionFilter};
 pub use token::ApiToken;

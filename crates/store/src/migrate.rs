@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_cron.sql"),
     include_str!("../migrations/0003_delivery.sql"),
     include_str!("../migrations/0004_sessions.sql"),
+    include_str!("../migrations/0005_nodes.sql"),
 ];
 
 /// `PRAGMA application_id` of clawgate's databases, "clga". Older ones have none.

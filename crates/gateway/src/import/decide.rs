@@ -410,6 +410,7 @@ fn device(id: &str, found: &Value, now_ms: i64) -> Result<Device, String> {
             client_id: text("clientId").unwrap_or_default(),
             client_mode: text("clientMode").unwrap_or_default(),
             remote_ip: text("remoteIp"),
+            surface: clawgate_core::node::Surface::default(),
         },
         approved,
         tokens: kept,

@@ -11,6 +11,7 @@ pub mod cron;
 pub mod device;
 pub mod error;
 pub mod event;
+pub mod exec_policy;
 pub mod frame;
 pub mod ids;
 pub mod method;

@@ -7,9 +7,10 @@ use secrecy::SecretString;
 
 use crate::{
     commands::{
-        auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
-        gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
-        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        approvals::ApprovalsCommand, auth::AuthCommand, config::ConfigCommand,
+        cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
+        import::ImportCommand, logs::LogsArgs, status::StatusArgs, system::SystemCommand,
+        tokens::TokensCommand,
     },
     exit,
 };
@@ -157,6 +158,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate tokens create --name ci --scopes operator.read,operator.write --expires 30d\n  clawgate tokens list\n  clawgate tokens revoke ci"
     )]
     Tokens(TokensCommand),
+    /// Commands that wait to be let run, and what runs without asking
+    #[command(
+        subcommand,
+        alias = "exec-approvals",
+        after_help = "Examples:\n  clawgate approvals pending\n  clawgate approvals allow ID\n  clawgate approvals get\n  clawgate approvals allowlist add /usr/bin/uptime"
+    )]
+    Approvals(ApprovalsCommand),
     /// What this connection may do, and why
     #[command(
         subcommand,
@@ -247,6 +255,7 @@ impl Command {
             Self::Cron(cron) => cron.connect().json,
             Self::Devices(devices) => devices.connect().json,
             Self::Tokens(tokens) => tokens.connect().json,
+            Self::Approvals(approvals) => approvals.connect().json,
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),

@@ -49,6 +49,18 @@ pub(crate) struct Reply {
     pub outcome: Result<Payload, ErrorShape>,
     /// Close the caller's own connection after the answer: its authority ended with this call.
     pub then_close: Option<(u16, String)>,
+    /// A second answer to the same request, for a caller that wants to know that the first part
+    /// stands. It counts as under way until it comes.
+    pub rest: Option<Rest>,
+}
+
+/// An answer that is still to come.
+pub(crate) struct Rest(pub Pin<Box<dyn Future<Output = Reply> + Send>>);
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 impl Reply {
@@ -62,6 +74,7 @@ impl Reply {
         Self {
             outcome: Ok(Payload::Made(text)),
             then_close: None,
+            rest: None,
         }
     }
 
@@ -70,6 +83,7 @@ impl Reply {
         Self {
             outcome: Ok(Payload::Kept(text)),
             then_close: None,
+            rest: None,
         }
     }
 
@@ -78,7 +92,15 @@ impl Reply {
         Self {
             outcome: Err(error),
             then_close: None,
+            rest: None,
         }
+    }
+
+    /// The same, and another answer follows.
+    #[must_use]
+    pub(crate) fn and_later(mut self, rest: impl Future<Output = Self> + Send + 'static) -> Self {
+        self.rest = Some(Rest(Box::pin(rest)));
+        self
     }
 
     /// The same, and the caller's connection ends after it.
@@ -180,7 +202,15 @@ pub(crate) fn call(call: &Call<'_>) -> Answer {
         Method::ConfigGet => methods::config::get(call),
         Method::ModelsList => methods::config::models(call),
         Method::AgentsList => methods::config::agents(call),
-        Method::ExecApprovalsGet => methods::approval::get(call),
+        Method::ExecApprovalsGet => methods::approval::file_get(call),
+        Method::ExecApprovalsSet => methods::approval::file_set(call),
+        Method::ExecApprovalsNodeGet => methods::approval::node_get(call),
+        Method::ExecApprovalsNodeSet => methods::approval::node_set(call),
+        Method::ExecApprovalRequest => methods::approval::request(call),
+        Method::ExecApprovalWaitDecision => methods::approval::wait_decision(call),
+        Method::ExecApprovalResolve => methods::approval::resolve(call),
+        Method::ExecApprovalGet => methods::approval::get(call),
+        Method::ExecApprovalList => methods::approval::list(call),
         Method::SessionsList => methods::session::list(call),
         Method::NodeList => methods::node::list(call),
         Method::NodePairList => methods::node::pair_list(call),

@@ -4,12 +4,14 @@
 //! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
 //! store; events leave through the `hub`.
 
+mod approvals;
 mod clock;
 mod config;
 mod connection;
 mod credentials;
 mod dispatch;
 mod error;
+mod exec_policy;
 mod handshake;
 mod health;
 mod hub;
@@ -40,7 +42,9 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use clawgate_core::exec_policy::runs_others;
 pub use config::{ConfigError, Issue, redact, validate};
+pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use preview::{Preview, PreviewSlot, preview};
@@ -69,6 +73,7 @@ pub(crate) struct Gateway {
     pub hub: hub::Hub,
     pub pairings: pairing::Pairings,
     pub tokens: tokens::ApiTokens,
+    pub approvals: approvals::Approvals,
     pub guard: credentials::Guard,
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,

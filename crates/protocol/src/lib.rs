@@ -6,6 +6,7 @@
 //!
 //! Start with [`frame`], then [`method`].
 
+pub mod approval;
 pub mod connect;
 pub mod cron;
 pub mod device;

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_init.sql"),
     include_str!("../migrations/0002_cron.sql"),
     include_str!("../migrations/0003_delivery.sql"),
+    include_str!("../migrations/0006_approvals.sql"),
 ];
 
 /// `PRAGMA application_id` of clawgate's databases, "clga". Older ones have none.

@@ -313,11 +313,9 @@ impl Approvals {
     /// One request that waits, by its id or the beginning of it.
     pub(crate) async fn find(&self, wanted: String) -> Result<Approval, ApprovalError> {
         let now = now_ms();
-        let found = self
-            .store
+        self.store
             .read(move |db| Ok(find(db, &wanted, now)))
-            .await?;
-        found
+            .await?
     }
 
     /// Keeps a decision for good, in the file: only for what runs on this machine, a node keeps its

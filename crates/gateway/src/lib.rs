@@ -42,7 +42,7 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use clawgate_core::exec_policy::runs_others;
+pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};

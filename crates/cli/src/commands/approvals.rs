@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use clawgate_gateway::{PolicyError, PolicyFile, runs_others};
+use clawgate_gateway::{PolicyError, PolicyFile, runs_others, shown};
 use clawgate_protocol::{
     approval::{FileSetParams, Pending, Resolved, Snapshot},
     exec_policy::{Agent, Entry, File},
@@ -273,7 +273,7 @@ impl Place {
                 (method, link.call(method, Some(&params)).await?)
             }
         };
-        shown(method, answer)
+        taken(method, answer)
     }
 
     async fn write(&self, base: &str, file: File) -> CommandResult<Shown> {
@@ -299,7 +299,7 @@ impl Place {
                 (method, link.call(method, Some(&params)).await?)
             }
         };
-        shown(method, answer)
+        taken(method, answer)
     }
 
     async fn show(self, context: &Context, args: &PlaceArgs, shown: Shown) -> CommandResult {
@@ -316,7 +316,7 @@ impl Place {
     }
 }
 
-fn shown(method: &str, raw: Value) -> CommandResult<Shown> {
+fn taken(method: &str, raw: Value) -> CommandResult<Shown> {
     let snapshot = read(method, &raw)?;
     Ok(Shown { snapshot, raw })
 }
@@ -583,11 +583,7 @@ async fn pending(context: &Context, connect: &ConnectArgs) -> CommandResult {
 /// A request with all that is decided about: a command that is cut cannot be judged.
 fn told(context: &Context, pending: &Pending, now: i64) -> String {
     let request = &pending.request;
-    let text = |key: &str| {
-        request[key]
-            .as_str()
-            .map(|text| plain(text).replace('\n', "\u{fffd}"))
-    };
+    let text = |key: &str| request[key].as_str().map(shown);
     let mut rows = vec![
         ("id", plain(&pending.id)),
         ("command", text("command").unwrap_or_default()),
@@ -607,7 +603,7 @@ fn told(context: &Context, pending: &Pending, now: i64) -> String {
     }
     if let Some(names) = request["envKeys"].as_array() {
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-        rows.push(("sets", plain(&names.join(", "))));
+        rows.push(("sets", shown(&names.join(", "))));
     }
     rows.push(("over", words::relative(pending.expires_at_ms, now)));
     let page = table::pairs(&rows);

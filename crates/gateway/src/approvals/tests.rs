@@ -135,10 +135,9 @@ async fn an_approval_is_good_for_the_run_that_was_shown_and_once() {
         other(|run| run.argv.push("x".to_owned())),
         other(|run| run.argv[0] = "rm".to_owned()),
         other(|run| run.cwd = Some("/tmp".to_owned())),
-        other(|run| run.cwd = None),
         other(|run| run.env.clear()),
         other(|run| drop(run.env.insert("PATH".to_owned(), "/tmp".to_owned()))),
-        other(|run| run.agent_id = None),
+        other(|run| run.agent_id = Some("other".to_owned())),
         other(|run| run.session_key = Some("s".to_owned())),
     ] {
         let shown = format!("{changed:?}");
@@ -178,4 +177,39 @@ async fn an_approval_is_good_for_who_asked_and_only_if_it_allows() {
     let id = place.decided(&link, Decision::Deny).await;
     assert_eq!(spend(&link, &id).await, "APPROVAL_REQUIRED");
     assert_eq!(spend(&link, "nothing").await, "UNKNOWN_APPROVAL_ID");
+}
+
+#[tokio::test]
+async fn what_goes_to_the_node_is_what_was_shown_and_not_what_the_caller_says() {
+    let place = Place::new();
+    let link = place.session(Some("device"));
+    let id = place.decided(&link, Decision::AllowOnce).await;
+    let given = |id: &str| {
+        json!({
+            "command": ["ls", "-l"], "rawCommand": "rm", "env": {"A": "1"}, "approved": true,
+            "approvalDecision": "allow-always", "runId": id, "systemRunPlan": {"argv": ["rm"]},
+        })
+    };
+    assert!(spend::claims_approval(&given("")));
+    assert!(!spend::claims_approval(
+        &json!({"approved": false, "approvalDecision": "deny"})
+    ));
+    let none = place.approvals.approved_run(&link, "n", &given(" ")).await;
+    assert_eq!(none.unwrap_err().detail_code(), Some("MISSING_RUN_ID"));
+    let members = place.approvals.approved_run(&link, "n", &given(&id)).await;
+    assert_eq!(
+        Value::Object(members.unwrap()),
+        json!({
+            "command": ["ls", "-l"], "rawCommand": "ls -l", "cwd": "/", "agentId": "main",
+            "runId": id, "approved": true, "approvalDecision": "allow-once",
+            "systemRunPlan": {
+                "argv": ["ls", "-l"], "cwd": "/", "commandText": "ls -l", "commandPreview": null,
+                "agentId": "main", "sessionKey": null,
+            },
+        })
+    );
+    let again = place.approvals.approved_run(&link, "n", &given(&id)).await;
+    let error = again.unwrap_err();
+    assert_eq!(error.detail_code(), Some("APPROVAL_REQUIRED"));
+    assert_eq!(error.details.unwrap()["runId"], id);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clawgate_core::{
     Dialect,
-    approval::{Decision, is_variable, told},
+    approval::{Decision, is_variable, shown, told},
     exec_policy as policy,
     exec_policy::NotKept,
     proof,
@@ -213,7 +213,7 @@ fn wanted(call: &Call<'_>) -> Result<(Wanted, bool), ErrorShape> {
         Some(plan) => (
             plan.argv.clone(),
             Some(plan.command_text.as_str()),
-            trimmed(plan.cwd.as_deref()).or_else(|| trimmed(params.cwd.as_deref())),
+            trimmed(plan.cwd.as_deref()),
             trimmed(plan.agent_id.as_deref()).or_else(|| trimmed(params.agent_id.as_deref())),
             trimmed(plan.session_key.as_deref()).or_else(|| trimmed(params.session_key.as_deref())),
         ),
@@ -230,8 +230,8 @@ fn wanted(call: &Call<'_>) -> Result<(Wanted, bool), ErrorShape> {
     }
     let env = params.env.unwrap_or_default();
     if let Some(name) = env.keys().find(|name| !is_variable(name)) {
-        let shown = clawgate_core::approval::shown(name);
-        return Err(call.invalid(&format!("at /env: '{shown}' is no name of a variable")));
+        let name = shown(name);
+        return Err(call.invalid(&format!("at /env: '{name}' is no name of a variable")));
     }
     let all = argv.iter().chain(env.values()).chain(&cwd);
     if all.into_iter().any(|part| part.contains('\0')) {
@@ -246,8 +246,8 @@ fn wanted(call: &Call<'_>) -> Result<(Wanted, bool), ErrorShape> {
             "argv": argv, "cwd": cwd, "agentId": agent, "sessionKey": session, "envHash": hash,
         })
     });
-    let mut shown = Map::new();
-    let mut say = |key: &str, value: Value| shown.insert(key.to_owned(), value);
+    let mut request = Map::new();
+    let mut say = |key: &str, value: Value| request.insert(key.to_owned(), value);
     say("command", json!(command));
     if !node && !argv.is_empty() {
         say("commandArgv", json!(argv));
@@ -275,8 +275,10 @@ fn wanted(call: &Call<'_>) -> Result<(Wanted, bool), ErrorShape> {
         say(key, json!(trimmed(value.as_str())));
     }
     say("turnSourceThreadId", given("turnSourceThreadId"));
+    if let Some(warning) = trimmed(given("warningText").as_str()) {
+        say("warningText", json!(shown(&warning)));
+    }
     for key in [
-        "warningText",
         "commandSpans",
         "unavailableDecisions",
         "scope",
@@ -289,7 +291,7 @@ fn wanted(call: &Call<'_>) -> Result<(Wanted, bool), ErrorShape> {
             say(key, value);
         }
     }
-    let request = Value::Object(shown);
+    let request = Value::Object(request);
     let run = Run {
         argv,
         cwd,

@@ -13,6 +13,9 @@ use crate::{
         sessions::SessionsArgs, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
         usage::UsageArgs,
         node::NodeCommand, nodes::NodesCommand, status::StatusArgs, system::SystemCommand,
+        approvals::ApprovalsCommand, auth::AuthCommand, config::ConfigCommand,
+        cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
+        import::ImportCommand, logs::LogsArgs, status::StatusArgs, system::SystemCommand,
         tokens::TokensCommand,
     },
     exit,
@@ -183,6 +186,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate tokens create --name ci --scopes operator.read,operator.write --expires 30d\n  clawgate tokens list\n  clawgate tokens revoke ci"
     )]
     Tokens(TokensCommand),
+    /// Commands that wait to be let run, and what runs without asking
+    #[command(
+        subcommand,
+        alias = "exec-approvals",
+        after_help = "Examples:\n  clawgate approvals pending\n  clawgate approvals allow ID\n  clawgate approvals get\n  clawgate approvals allowlist add /usr/bin/uptime"
+    )]
+    Approvals(ApprovalsCommand),
     /// What this connection may do, and why
     #[command(
         subcommand,
@@ -283,6 +293,7 @@ impl Command {
             Self::Nodes(nodes) => nodes.connect().json,
             Self::Node(node) => node.wants_json(),
             Self::Tokens(tokens) => tokens.connect().json,
+            Self::Approvals(approvals) => approvals.connect().json,
             Self::Auth(auth) => auth.connect().json,
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),

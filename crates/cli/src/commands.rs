@@ -1,5 +1,6 @@
 //! The commands, one noun a file.
 
+pub(crate) mod approvals;
 pub(crate) mod auth;
 pub(crate) mod config;
 pub(crate) mod cron;
@@ -78,6 +79,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Nodes(command) => block_on(nodes::run(context, command)),
         Command::Node(command) => block_on(node::run(context, command)),
         Command::Tokens(command) => block_on(tokens::run(context, command)),
+        Command::Approvals(command) => block_on(approvals::run(context, command)),
         Command::Auth(command) => block_on(auth::run(context, command)),
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),

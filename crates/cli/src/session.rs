@@ -252,6 +252,11 @@ impl Link {
         }
     }
 
+    /// The next event; none once the gateway went away.
+    pub(crate) async fn next_event(&mut self) -> Option<clawgate_client::Event> {
+        self.opened.session.next_event().await
+    }
+
     /// How it was come by.
     pub(crate) fn opened(&self) -> &Opened {
         &self.opened

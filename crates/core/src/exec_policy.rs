@@ -33,6 +33,17 @@ impl Security {
     }
 }
 
+impl Security {
+    /// The file's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Allowlist => "allowlist",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// When somebody is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AskWhen {
@@ -51,6 +62,17 @@ impl AskWhen {
             "off" => Self::Off,
             "on-miss" => Self::OnMiss,
             _ => Self::Always,
+        }
+    }
+}
+
+impl AskWhen {
+    /// The file's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::OnMiss => "on-miss",
+            Self::Always => "always",
         }
     }
 }

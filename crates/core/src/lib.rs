@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** [`authz::grant`] is the only place where scopes are computed.
 
+pub mod approval;
 pub mod authz;
 pub mod cron;
 pub mod delivery;

@@ -458,10 +458,15 @@ impl Session {
             })
     }
 
-    fn answer(&mut self, id: &str, method: &str, reply: Reply) {
+    fn answer(&mut self, id: &str, method: &'static str, reply: Reply) {
         match reply.outcome {
             Ok(payload) => self.socket.queue(frame::response_ok(id, &payload).into()),
             Err(error) => self.refuse(id, method, &error),
+        }
+        if let Some(rest) = reply.rest {
+            let id = id.to_owned();
+            self.in_flight
+                .push(Box::pin(async move { (id, method, rest.0.await) }));
         }
         if let Some((code, reason)) = reply.then_close {
             self.closing = Some((code, reason));

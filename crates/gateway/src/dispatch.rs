@@ -50,6 +50,18 @@ pub(crate) struct Reply {
     pub outcome: Result<Payload, ErrorShape>,
     /// Close the caller's own connection after the answer: its authority ended with this call.
     pub then_close: Option<(u16, String)>,
+    /// A second answer to the same request, for a caller that wants to know that the first part
+    /// stands. It counts as under way until it comes.
+    pub rest: Option<Rest>,
+}
+
+/// An answer that is still to come.
+pub(crate) struct Rest(pub Pin<Box<dyn Future<Output = Reply> + Send>>);
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 impl Reply {
@@ -63,6 +75,7 @@ impl Reply {
         Self {
             outcome: Ok(Payload::Made(text)),
             then_close: None,
+            rest: None,
         }
     }
 
@@ -71,6 +84,7 @@ impl Reply {
         Self {
             outcome: Ok(Payload::Kept(text)),
             then_close: None,
+            rest: None,
         }
     }
 
@@ -79,7 +93,15 @@ impl Reply {
         Self {
             outcome: Err(error),
             then_close: None,
+            rest: None,
         }
+    }
+
+    /// The same, and another answer follows.
+    #[must_use]
+    pub(crate) fn and_later(mut self, rest: impl Future<Output = Self> + Send + 'static) -> Self {
+        self.rest = Some(Rest(Box::pin(rest)));
+        self
     }
 
     /// The same, and the caller's connection ends after it.
@@ -189,7 +211,15 @@ pub(crate) fn call(call: &Call<'_>) -> Answer {
         Method::SecretsResolve => methods::secret::resolve(call),
         Method::ModelsList => methods::config::models(call),
         Method::AgentsList => methods::config::agents(call),
-        Method::ExecApprovalsGet => methods::approval::get(call),
+        Method::ExecApprovalsGet => methods::approval::file_get(call),
+        Method::ExecApprovalsSet => methods::approval::file_set(call),
+        Method::ExecApprovalsNodeGet => methods::approval::node_get(call),
+        Method::ExecApprovalsNodeSet => methods::approval::node_set(call),
+        Method::ExecApprovalRequest => methods::approval::request(call),
+        Method::ExecApprovalWaitDecision => methods::approval::wait_decision(call),
+        Method::ExecApprovalResolve => methods::approval::resolve(call),
+        Method::ExecApprovalGet => methods::approval::get(call),
+        Method::ExecApprovalList => methods::approval::list(call),
         Method::SessionsList => methods::session::list(call),
         Method::SessionsPreview => methods::session::preview(call),
         Method::SessionsPatch => methods::session::patch(call),

@@ -5,7 +5,10 @@ use clawgate_protocol::ErrorShape;
 use clawgate_store::StoreError;
 use serde_json::{Value, json};
 
-use crate::{hub::Principal, nodes::NodeError, pairing::ChangeError, tokens::TokenError};
+use crate::{
+    approvals::ApprovalError, exec_policy::PolicyError, hub::Principal, nodes::NodeError,
+    pairing::ChangeError, tokens::TokenError,
+};
 
 /// A call that is refused by role or scope.
 pub(crate) fn refused(principal: &Principal, refused: &Refused) -> ErrorShape {
@@ -141,5 +144,65 @@ pub(crate) fn token(principal: &Principal, error: TokenError) -> ErrorShape {
             .with_details(json!({"code": "API_TOKEN_NOT_FOUND"})),
         TokenError::CallerEnded => caller_ended(),
         TokenError::Store(error) => store(&error),
+    }
+}
+
+/// An approval is not asked for, decided, found or used.
+pub(crate) fn approval(dialect: Dialect, error: &ApprovalError) -> ErrorShape {
+    let unknown = || {
+        let error = ErrorShape::invalid("unknown or expired approval id");
+        match dialect {
+            Dialect::V3 => error,
+            Dialect::V4 => error.with_details(json!({"reason": "APPROVAL_NOT_FOUND"})),
+        }
+    };
+    match error {
+        ApprovalError::Store(error) => store(error),
+        ApprovalError::CallerEnded => caller_ended(),
+        ApprovalError::Waits => ErrorShape::invalid("approval id already pending"),
+        ApprovalError::IdUsed => ErrorShape::invalid("approval id was used before")
+            .with_details(json!({"code": "APPROVAL_ID_USED"})),
+        ApprovalError::TooMany { of_caller } => {
+            let whose = if *of_caller { "of this caller " } else { "" };
+            ErrorShape::unavailable(format!("too many approvals {whose}wait for a decision"))
+                .with_details(json!({"code": "TOO_MANY_APPROVALS"}))
+        }
+        ApprovalError::Unknown => unknown(),
+        ApprovalError::Ambiguous(ids) => {
+            let some = ids.iter().take(3).map(String::as_str).collect::<Vec<_>>();
+            let more = match ids.len().saturating_sub(some.len()) {
+                0 => String::new(),
+                more => format!(" (+{more} more)"),
+            };
+            ErrorShape::invalid(format!(
+                "ambiguous approval id prefix; matches: {}{more}. Use the full id.",
+                some.join(", ")
+            ))
+        }
+        ApprovalError::Decided {
+            decision,
+            by,
+            at_ms,
+        } => unknown().with_details(json!({
+            "code": "APPROVAL_ALREADY_RESOLVED", "reason": "APPROVAL_ALREADY_RESOLVED",
+            "decision": decision.as_str(), "resolvedBy": by, "resolvedAtMs": at_ms,
+        })),
+        ApprovalError::NotOffered => {
+            ErrorShape::invalid("allow-always is unavailable for this request")
+                .with_details(json!({"reason": "APPROVAL_ALLOW_ALWAYS_UNAVAILABLE"}))
+        }
+        ApprovalError::Unfit { code, message } => {
+            ErrorShape::invalid(*message).with_details(json!({"code": code}))
+        }
+    }
+}
+
+/// The file of what may be run cannot be read or changed.
+pub(crate) fn exec_policy(error: &PolicyError) -> ErrorShape {
+    match error {
+        PolicyError::NoBase | PolicyError::Changed => ErrorShape::invalid(error.to_string()),
+        PolicyError::Unreadable { .. } => ErrorShape::unavailable(error.to_string())
+            .with_details(json!({"code": "EXEC_APPROVALS_UNREADABLE"})),
+        PolicyError::Io { .. } => internal("exec approvals", error),
     }
 }

@@ -4,12 +4,14 @@
 //! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
 //! store; events leave through the `hub`.
 
+mod approvals;
 mod clock;
 mod config;
 mod connection;
 mod credentials;
 mod dispatch;
 mod error;
+mod exec_policy;
 mod handshake;
 mod health;
 mod hub;
@@ -45,7 +47,9 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use config::{ConfigError, Issue, redact, validate};
+pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use node_host::NodeHost;
@@ -81,6 +85,7 @@ pub(crate) struct Gateway {
     pub pairings: pairing::Pairings,
     pub nodes: nodes::Nodes,
     pub tokens: tokens::ApiTokens,
+    pub approvals: approvals::Approvals,
     pub guard: credentials::Guard,
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,

@@ -23,9 +23,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Gateway, HEARTBEATS_SETTING, Readiness, VERSION,
+    approvals::Approvals,
     clock::now_ms,
     config::{Config, ConfigError, Environment, Overrides},
     credentials::Guard,
+    exec_policy::PolicyFile,
     health::{Glance, Health},
     hub::Hub,
     listen, logs,
@@ -270,6 +272,7 @@ fn open(
     let pairings = Pairings::open(&store, &hub, &keys)?;
     let nodes = Nodes::open(&store, &hub, &keys)?;
     let tokens = ApiTokens::open(&store, &hub)?;
+    let approvals = Approvals::new(&store, &hub, PolicyFile::of(state.path()));
     let heartbeats = store
         .read_blocking(|db| db.setting(HEARTBEATS_SETTING))?
         .is_some_and(|value| value == "on");
@@ -319,6 +322,7 @@ fn open(
         pairings,
         nodes,
         tokens,
+        approvals,
         health,
         readiness,
         boot_id,

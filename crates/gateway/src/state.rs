@@ -242,7 +242,7 @@ impl StateDir {
     }
 }
 
-fn nofollow() -> i32 {
+pub(crate) fn nofollow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 

@@ -79,4 +79,8 @@ events! {
     DevicePairRequested = "device.pair.requested", Gate::Scope(Scope::PAIRING), true;
     /// A pairing request was decided.
     DevicePairResolved = "device.pair.resolved", Gate::Scope(Scope::PAIRING), true;
+    /// A command waits for somebody to let it run.
+    ExecApprovalRequested = "exec.approval.requested", Gate::Scope(Scope::APPROVALS), true;
+    /// Somebody decided.
+    ExecApprovalResolved = "exec.approval.resolved", Gate::Scope(Scope::APPROVALS), true;
 }

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod chat;
+pub mod approval;
 pub mod connect;
 pub mod cron;
 pub mod device;

@@ -9,6 +9,7 @@
 use crate::{
     config, cron, device,
     chat, cron, device,
+    approval, cron, device,
     error::Dialect,
     node,
     scope::Scope,
@@ -228,6 +229,22 @@ methods! {
     SecretsResolve = "secrets.resolve", admin / admin, true, free, None;
     /// The exec approval policy of this host.
     ExecApprovalsGet = "exec.approvals.get", admin / admin, true, free, NO_PARAMS;
+    /// Replaces it.
+    ExecApprovalsSet = "exec.approvals.set", admin / admin, true, free, Some(Shape::Object(approval::FILE_SET));
+    /// The same of a node.
+    ExecApprovalsNodeGet = "exec.approvals.node.get", admin / admin, true, free, Some(Shape::Object(approval::NODE_GET));
+    /// Replaces a node's.
+    ExecApprovalsNodeSet = "exec.approvals.node.set", admin / admin, true, free, Some(Shape::Object(approval::NODE_SET));
+    /// Asks for a command to be let run, and waits for the decision.
+    ExecApprovalRequest = "exec.approval.request", approvals / approvals, true, free, Some(Shape::Object(approval::REQUEST));
+    /// Waits for the decision of a request that stands.
+    ExecApprovalWaitDecision = "exec.approval.waitDecision", approvals / approvals, true, free, None;
+    /// Decides a request.
+    ExecApprovalResolve = "exec.approval.resolve", approvals / approvals, true, free, Some(Shape::Object(approval::RESOLVE));
+    /// One request that waits.
+    ExecApprovalGet = "exec.approval.get", approvals / approvals, true, free, Some(Shape::Object(approval::ID));
+    /// Every request that waits.
+    ExecApprovalList = "exec.approval.list", approvals / approvals, true, free, NO_PARAMS;
     /// Configured models.
     ModelsList = "models.list", read / read, true, free, Some(Shape::Object(MODELS_LIST));
     /// Configured agents.

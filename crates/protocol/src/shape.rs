@@ -39,6 +39,8 @@ pub enum Shape {
         /// Smallest allowed.
         min: i64,
     },
+    /// Exactly this number.
+    Exactly(i64),
     /// true or false.
     Bool,
     /// Exactly false.
@@ -168,6 +170,15 @@ impl Checker {
                 Some(number) if number < min as f64 => self.say(path, &format!("must be >= {min}")),
                 Some(_) => {}
             },
+            Shape::Exactly(want) => {
+                if !value.is_number() {
+                    self.say(path, "must be number");
+                }
+                #[expect(clippy::cast_precision_loss, reason = "such numbers are small")]
+                if value.as_f64() != Some(want as f64) {
+                    self.say(path, "must be equal to constant");
+                }
+            }
             Shape::Bool => {
                 if !value.is_boolean() {
                     self.say(path, "must be boolean");

@@ -37,13 +37,6 @@ const V3_WRITE: &[&str] = &[
     "push.test",
 ];
 
-/// Wire 3, `operator.approvals`.
-const V3_APPROVALS: &[&str] = &[
-    "exec.approval.request",
-    "exec.approval.waitDecision",
-    "exec.approval.resolve",
-];
-
 /// Wire 3, `operator.pairing`.
 const V3_PAIRING: &[&str] = &[];
 
@@ -285,11 +278,6 @@ const V4_WRITE: &[&str] = &[
 
 /// Wire 4, `operator.approvals`.
 const V4_APPROVALS: &[&str] = &[
-    "exec.approval.get",
-    "exec.approval.list",
-    "exec.approval.request",
-    "exec.approval.waitDecision",
-    "exec.approval.resolve",
     "exec.approval.grants.list",
     "exec.approval.grants.revoke",
     "plugin.approval.list",
@@ -350,7 +338,6 @@ pub(crate) fn scope(name: &str, dialect: Dialect) -> Scope {
         Dialect::V3 => &[
             (V3_READ, Scope::READ),
             (V3_WRITE, Scope::WRITE),
-            (V3_APPROVALS, Scope::APPROVALS),
             (V3_PAIRING, Scope::PAIRING),
         ],
         Dialect::V4 => &[
@@ -377,7 +364,7 @@ mod tests {
     #[test]
     fn no_name_stands_in_two_places() {
         for lists in [
-            &[V3_READ, V3_WRITE, V3_APPROVALS, V3_PAIRING, NODE_ONLY_V3][..],
+            &[V3_READ, V3_WRITE, V3_PAIRING, NODE_ONLY_V3][..],
             &[
                 V4_READ,
                 V4_WRITE,

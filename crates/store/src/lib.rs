@@ -9,6 +9,7 @@
 //! after the commit, so what was answered survives `kill -9`. Reads have a thread of their own
 //! on a second connection ([`Store::read`]) and never wait for a writer.
 
+mod approval;
 mod cron;
 mod db;
 mod device;
@@ -24,6 +25,7 @@ mod token;
 mod transcript;
 mod usage;
 
+pub use approval::Approval;
 pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
     RunFilter, Settled, SettledJob,

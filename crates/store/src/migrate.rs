@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_delivery.sql"),
     include_str!("../migrations/0004_sessions.sql"),
     include_str!("../migrations/0005_nodes.sql"),
+    include_str!("../migrations/0006_approvals.sql"),
 ];
 
 /// `PRAGMA application_id` of clawgate's databases, "clga". Older ones have none.

@@ -1,5 +1,5 @@
-//! The operator's configuration: `clawgate.json`, JSON5 with comments, read at start and never
-//! written by it.
+//! The operator's configuration: `clawgate.json`, JSON5 with comments, as the gateway uses it.
+//! Who reads and changes the file is `settings`.
 //!
 //! Unknown keys warn, because a typo should be seen and a newer file should still start. Wrong
 //! types and impossible combinations under `gateway` refuse to start, with the path and what is
@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use cron::Cron;
 use look::Look;
+pub(crate) use redact::REDACTED;
 pub use redact::redact;
 
 /// Default port of the original.
@@ -211,14 +212,28 @@ pub fn validate(
         token: None,
         password: environment_password,
     };
-    let config = Config::load(path, &Overrides::default(), &environment, generated)?;
+    let text = crate::settings::read(path).map_err(|error| unreadable(path, &error))?;
+    let config = Config::of(path, text, &Overrides::default(), &environment, generated)?;
     Ok(config.snapshot.warnings)
 }
 
+/// The file cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError {
+        file: path.to_owned(),
+        issues: vec![Issue {
+            path: String::new(),
+            message: format!("cannot be read: {error}"),
+        }],
+    }
+}
+
 impl Config {
-    /// Reads and checks the file; `generated` is asked for a token when mode is token and none is set.
-    pub(crate) fn load(
+    /// Judges a text as the file's, `None` being no file; `generated` is asked for a token when mode
+    /// is token and none is set.
+    pub(crate) fn of(
         path: &Path,
+        text: Option<String>,
         overrides: &Overrides,
         environment: &Environment,
         generated: impl FnOnce() -> std::io::Result<SecretString>,
@@ -233,12 +248,9 @@ impl Config {
                 message,
             }]
         };
-        let (exists, raw) = match std::fs::read_to_string(path) {
-            Ok(raw) => (true, raw),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (false, String::new()),
-            Err(error) => return Err(fail(one("", format!("cannot be read: {error}")))),
-        };
-        let parsed = parse(&raw).map_err(|message| fail(one("", message)))?;
+        let (exists, raw) = (text.is_some(), text.unwrap_or_default());
+        let parsed =
+            parse(&raw).map_err(|message| fail(one("", format!("is not JSON5: {message}"))))?;
         let Some(root) = parsed.as_object() else {
             return Err(fail(one("", "expected an object".to_owned())));
         };
@@ -396,12 +408,12 @@ impl Config {
 }
 
 /// Reads JSON5. An empty file is an empty object.
-fn parse(raw: &str) -> Result<Value, String> {
+pub(crate) fn parse(raw: &str) -> Result<Value, String> {
     if raw.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
     }
     jsonc_parser::parse_to_serde_value::<Value>(raw, &jsonc_parser::ParseOptions::default())
-        .map_err(|error| format!("is not JSON5: {error}"))
+        .map_err(|error| error.to_string())
 }
 
 /// Paths of keys that an object holds more than once. Readers differ in which one they take.
@@ -585,16 +597,13 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
-        let path = std::env::temp_dir().join(format!("clawgate-config-{}", uuid::Uuid::new_v4()));
-        std::fs::write(&path, text).unwrap();
-        let loaded = Config::load(
-            &path,
+        Config::of(
+            Path::new("clawgate.json"),
+            Some(text.to_owned()),
             &Overrides::default(),
             &Environment::default(),
             || Ok(SecretString::from("made")),
-        );
-        std::fs::remove_file(&path).unwrap();
-        loaded
+        )
     }
 
     fn issue(text: &str) -> String {

@@ -24,6 +24,7 @@ mod pairing;
 mod presence;
 mod preview;
 mod scheduler;
+mod settings;
 mod state;
 mod tokens;
 mod web;
@@ -63,6 +64,7 @@ pub(crate) struct Readiness {
 pub(crate) struct Gateway {
     /// What the operator's file says, as last read. A reader keeps what it took.
     pub live: arc_swap::ArcSwap<config::Config>,
+    pub settings: settings::Settings,
     pub state: state::StateDir,
     pub store: clawgate_store::Store,
     pub keys: Arc<state::Keys>,

@@ -34,7 +34,8 @@ use crate::{
     pairing::Pairings,
     presence::{Presence, SelfEntry},
     scheduler,
-    state::{Keys, StateDir, StateError, generated_token},
+    settings::{Settings, Sources},
+    state::{Keys, StateDir, StateError},
     tokens::ApiTokens,
     web,
 };
@@ -142,7 +143,8 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     // Whatever is made from here on, logs among it, is closed to other users.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let state = StateDir::hold(&options.state_dir)?;
-    let config = read_config(options)?;
+    let sources = sources(options);
+    let config = sources.load()?;
     let log_guard =
         logs::start(&state.logs(), options.verbose).map_err(|source| StartError::Logs {
             path: state.logs(),
@@ -158,30 +160,36 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let outcome = runtime.block_on(serve(state, config, started));
+    let outcome = runtime.block_on(serve(state, sources, config, started));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log_guard);
     outcome
 }
 
-fn read_config(options: &RunOptions) -> Result<Config, ConfigError> {
-    let overrides = Overrides {
-        port: options.port,
-        bind: options.bind.clone(),
-        auth: options.auth.clone(),
-        token: options.token.clone(),
-        password: options.password.clone(),
-    };
-    let environment = Environment {
-        token: options.environment_token.clone(),
-        password: options.environment_password.clone(),
-    };
-    Config::load(&options.config_path, &overrides, &environment, || {
-        generated_token(&options.state_dir)
-    })
+fn sources(options: &RunOptions) -> Sources {
+    Sources {
+        path: options.config_path.clone(),
+        state_dir: options.state_dir.clone(),
+        overrides: Overrides {
+            port: options.port,
+            bind: options.bind.clone(),
+            auth: options.auth.clone(),
+            token: options.token.clone(),
+            password: options.password.clone(),
+        },
+        environment: Environment {
+            token: options.environment_token.clone(),
+            password: options.environment_password.clone(),
+        },
+    }
 }
 
-async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), StartError> {
+async fn serve(
+    state: StateDir,
+    sources: Sources,
+    config: Config,
+    started: Instant,
+) -> Result<(), StartError> {
     // Signals are watched from the first moment, so that an early SIGTERM is not lost.
     let mut signals = Signals::watch().map_err(StartError::Runtime)?;
     let listeners = listen::bind(&config.bind.addresses(), config.port).map_err(|source| {
@@ -195,7 +203,7 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
         .and_then(|listener| listener.local_addr().ok())
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
-    let (gateway, scheduler, outbox) = open(state, config, started)?;
+    let (gateway, scheduler, outbox) = open(state, sources, config, started)?;
     gateway
         .tasks
         .spawn(outbox.run(gateway.stopping.child_token()));
@@ -235,6 +243,7 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
 /// Opens everything that a gateway consists of.
 fn open(
     state: StateDir,
+    sources: Sources,
     config: Config,
     started: Instant,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler, Outbox), StartError> {
@@ -287,6 +296,7 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
+        settings: Settings::new(sources, &config),
         live: arc_swap::ArcSwap::from_pointee(config),
         state,
         store,

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 /// What stands in for a secret wherever configuration is shown.
-const REDACTED: &str = "__OPENCLAW_REDACTED__";
+pub(crate) const REDACTED: &str = "__OPENCLAW_REDACTED__";
 
 /// The same configuration with every text and number masked that may be a secret: by the name of the
 /// key it stands under, in environments and arguments of programs, in addresses, or by its looks.

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** [`authz::grant`] is the only place where scopes are computed.
 
+pub mod agent;
 pub mod authz;
 pub mod cron;
 pub mod delivery;
@@ -14,6 +15,8 @@ pub mod origin;
 pub mod pairing;
 pub mod peer;
 pub mod proof;
+pub mod skill;
+pub mod wizard;
 pub mod write_limit;
 
 pub use clawgate_protocol::{

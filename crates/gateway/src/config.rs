@@ -133,7 +133,6 @@ pub(crate) struct Config {
     pub handshake_timeout_ms: u64,
     pub cron: Cron,
     pub agents: Vec<AgentEntry>,
-    pub models: Vec<Value>,
     /// Text of the file as read, empty when there is none.
     pub snapshot: Snapshot,
     /// Payload of `config.get`, encoded when it is first asked for.
@@ -337,8 +336,7 @@ impl Config {
             }
         };
         let cron = Cron::read(&mut look, root);
-        let agents = agents(root);
-        let models = models(root);
+        let agents = agents(&parsed);
         look.not_served(&gateway);
 
         if matches!(auth, Some(Auth::None)) && !bind.is_loopback() {
@@ -383,7 +381,6 @@ impl Config {
             handshake_timeout_ms,
             cron,
             agents,
-            models,
             shown: OnceLock::new(),
             snapshot: Snapshot {
                 exists,
@@ -531,60 +528,14 @@ const AUTH: &[&str] = &[
     "identityScopes",
 ];
 
-fn agents(root: &Map<String, Value>) -> Vec<AgentEntry> {
-    let list = root
-        .get("agents")
-        .and_then(|agents| agents.get("list"))
-        .and_then(Value::as_array);
-    let mut agents: Vec<AgentEntry> = list
-        .into_iter()
-        .flatten()
-        .filter_map(|agent| {
-            Some(AgentEntry {
-                id: agent.get("id")?.as_str()?.to_owned(),
-                name: agent.get("name").and_then(Value::as_str).map(str::to_owned),
-            })
-        })
-        .collect();
-    if agents.is_empty() {
-        agents.push(AgentEntry {
-            id: "main".to_owned(),
-            name: None,
-        });
-    }
-    agents
-}
-
-fn models(root: &Map<String, Value>) -> Vec<Value> {
-    let providers = root
-        .get("models")
-        .and_then(|models| models.get("providers"))
-        .and_then(Value::as_object);
-    let mut found = Vec::new();
-    for (provider, entry) in providers.into_iter().flatten() {
-        for model in entry
-            .get("models")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let Some(id) = model.get("id").and_then(Value::as_str) else {
-                continue;
-            };
-            let mut row = Map::new();
-            row.insert("id".to_owned(), id.into());
-            let name = model.get("name").and_then(Value::as_str).unwrap_or(id);
-            row.insert("name".to_owned(), name.into());
-            row.insert("provider".to_owned(), provider.as_str().into());
-            for key in ["contextWindow", "reasoning", "input"] {
-                if let Some(value) = model.get(key) {
-                    row.insert(key.to_owned(), value.clone());
-                }
-            }
-            found.push(Value::Object(row));
-        }
-    }
-    found
+/// The agents of the file, the default one first.
+fn agents(parsed: &Value) -> Vec<AgentEntry> {
+    let roster = crate::agents::Roster::of(parsed, Path::new(""));
+    let entry = |agent: crate::agents::Agent| AgentEntry {
+        id: agent.id,
+        name: agent.name,
+    };
+    roster.agents.into_iter().map(entry).collect()
 }
 
 /// Whether a presented secret is the configured one. Blanks around either do not count.

@@ -22,7 +22,9 @@ const HEARTBEAT_PROMPT: &str = "Look through HEARTBEAT.md if the workspace has o
 /// What both snapshots are made of.
 #[derive(Debug)]
 pub(crate) struct Health {
-    agents: Vec<AgentEntry>,
+    /// The agent that was the default one at the start; sessions are named after it.
+    default_agent: String,
+    agents: RwLock<Vec<AgentEntry>>,
     model: Option<String>,
     /// Where sessions are kept.
     sessions_path: String,
@@ -57,7 +59,11 @@ impl Health {
             .and_then(Value::as_str)
             .map(str::to_owned);
         let health = Self {
-            agents: config.agents.clone(),
+            default_agent: config
+                .agents
+                .first()
+                .map_or_else(|| "main".to_owned(), |agent| agent.id.clone()),
+            agents: RwLock::new(config.agents.clone()),
             model,
             sessions_path,
             heartbeats: AtomicBool::new(heartbeats),
@@ -94,17 +100,17 @@ impl Health {
         let sessions = json!({"path": self.sessions_path, "count": 0, "recent": []});
         let enabled = self.heartbeats();
         let agents: Vec<Value> = self
-            .agents
+            .agents()
             .iter()
-            .enumerate()
-            .map(|(index, agent)| {
+            .map(|agent| {
+                let is_default = agent.id == self.default_agent;
                 let mut row = json!({"agentId": agent.id});
                 if let Some(name) = &agent.name {
                     row["name"] = name.as_str().into();
                 }
-                row["isDefault"] = (index == 0).into();
+                row["isDefault"] = is_default.into();
                 row["heartbeat"] = json!({
-                    "enabled": enabled && index == 0,
+                    "enabled": enabled && is_default,
                     "every": HEARTBEAT_EVERY,
                     "everyMs": HEARTBEAT_EVERY_MS,
                     "prompt": HEARTBEAT_PROMPT,
@@ -130,13 +136,22 @@ impl Health {
     }
 
     pub(crate) fn default_agent(&self) -> &str {
-        self.agents
-            .first()
-            .map_or("main", |agent| agent.id.as_str())
+        &self.default_agent
     }
 
-    pub(crate) fn agents(&self) -> &[AgentEntry] {
-        &self.agents
+    fn agents(&self) -> Vec<AgentEntry> {
+        self.agents
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes over what another configuration says about agents.
+    pub(crate) fn set_agents(&self, agents: &[AgentEntry], now_ms: i64) {
+        *self.agents.write().unwrap_or_else(PoisonError::into_inner) = agents.to_vec();
+        self.refreshed_at_ms.store(0, Ordering::Release);
+        self.refresh(now_ms);
+        self.status_changed();
     }
 
     pub(crate) fn model(&self) -> Option<&str> {
@@ -191,8 +206,8 @@ impl Health {
                 String::new()
             }
         };
-        let rows: Vec<Value> = self
-            .agents
+        let agents = self.agents();
+        let rows: Vec<Value> = agents
             .iter()
             .map(|agent| {
                 json!({
@@ -200,14 +215,12 @@ impl Health {
                 })
             })
             .collect();
-        let heartbeats: Vec<Value> = self
-            .agents
+        let heartbeats: Vec<Value> = agents
             .iter()
-            .enumerate()
-            .map(|(index, agent)| {
+            .map(|agent| {
                 json!({
                     "agentId": agent.id,
-                    "enabled": self.heartbeats() && index == 0,
+                    "enabled": self.heartbeats() && agent.id == self.default_agent,
                     "every": HEARTBEAT_EVERY,
                     "everyMs": HEARTBEAT_EVERY_MS,
                 })

@@ -4,6 +4,7 @@
 //! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
 //! store; events leave through the `hub`.
 
+mod agents;
 mod clock;
 mod config;
 mod connection;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod models;
 mod outbound;
 mod outbox;
 mod pairing;
@@ -25,10 +27,13 @@ mod presence;
 mod preview;
 mod scheduler;
 mod settings;
+mod skills;
 mod state;
 mod tokens;
 mod web;
 mod websocket;
+mod wizard;
+mod workspace;
 
 use std::{
     sync::{
@@ -41,10 +46,13 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use agents::{Agent, AgentChange, AgentError, Place, Pruned, Roster};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
+pub use models::{Described, Model, ModelDefaults, key_source, models};
 pub use preview::{Preview, PreviewSlot, preview};
+pub use skills::{managed_dir, report as skill_report};
 pub use state::StateError;
 
 /// Version that the gateway tells.
@@ -75,6 +83,7 @@ pub(crate) struct Gateway {
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
+    pub wizards: wizard::Wizards,
     pub routes: axum::Router,
     pub readiness: Arc<Readiness>,
     pub pre_hello: listen::PreHello,

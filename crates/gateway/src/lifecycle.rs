@@ -297,6 +297,7 @@ fn open(
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
         settings: Settings::new(sources, &config),
+        wizards: crate::wizard::Wizards::default(),
         live: arc_swap::ArcSwap::from_pointee(config),
         state,
         store,

@@ -223,6 +223,8 @@ impl Gateway {
         self.live.store(Arc::clone(&config));
         self.settings.refuse(None);
         let restart = self.settings.restart_for(&config);
+        self.health
+            .set_agents(&config.agents, crate::clock::now_ms());
         if !touched.is_empty() {
             tracing::info!(changed = ?touched, after_restart = ?restart, "the configuration changed");
         }
@@ -367,7 +369,7 @@ fn touched(old: &Value, new: &Value) -> Vec<String> {
 }
 
 /// Why nothing was changed, in the words of the wire.
-fn words(unchanged: Unchanged) -> ErrorShape {
+pub(crate) fn words(unchanged: Unchanged) -> ErrorShape {
     match unchanged {
         Unchanged::Io(io) => error::internal("the configuration file", &io),
         Unchanged::Stale => ErrorShape::invalid(

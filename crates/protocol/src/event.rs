@@ -57,6 +57,8 @@ events! {
     Health = "health", Gate::Everyone, false;
     /// A job was added, changed, removed, started or finished.
     Cron = "cron", Gate::Scope(Scope::READ), true;
+    /// Somebody began or ended to talk.
+    TalkMode = "talk.mode", Gate::Scope(Scope::TALK), true;
     /// A device asks to be paired.
     DevicePairRequested = "device.pair.requested", Gate::Scope(Scope::PAIRING), true;
     /// A pairing request was decided.

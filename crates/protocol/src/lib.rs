@@ -6,6 +6,8 @@
 //!
 //! Start with [`frame`], then [`method`].
 
+pub mod agent;
+pub mod channel;
 pub mod connect;
 pub mod cron;
 pub mod device;
@@ -17,9 +19,13 @@ pub mod method;
 pub mod proof;
 pub mod scope;
 pub mod shape;
+pub mod skill;
 pub mod system;
 pub mod token;
 mod unserved;
+pub mod update;
+pub mod voice;
+pub mod wizard;
 
 pub use error::{Dialect, ErrorCode, ErrorShape, ReceivedError};
 pub use ids::{ConnId, DeviceId, JobId, PairingRequestId, RunId};

@@ -8,15 +8,8 @@ use crate::{error::Dialect, scope::Scope};
 
 /// Wire 3, `operator.read`.
 const V3_READ: &[&str] = &[
-    "doctor.memory.status",
-    "channels.status",
     "usage.status",
     "usage.cost",
-    "tts.status",
-    "tts.providers",
-    "tools.catalog",
-    "agent.identity.get",
-    "skills.status",
     "voicewake.get",
     "sessions.get",
     "sessions.preview",
@@ -27,30 +20,10 @@ const V3_READ: &[&str] = &[
     "node.describe",
     "chat.history",
     "config.schema.lookup",
-    "talk.config",
-    "agents.files.list",
-    "agents.files.get",
 ];
 
 /// Wire 3, `operator.write`.
-const V3_WRITE: &[&str] = &[
-    "send",
-    "poll",
-    "agent",
-    "agent.wait",
-    "talk.mode",
-    "tts.enable",
-    "tts.disable",
-    "tts.convert",
-    "tts.setProvider",
-    "voicewake.set",
-    "node.invoke",
-    "chat.send",
-    "chat.abort",
-    "browser.request",
-    "push.test",
-    "node.pending.enqueue",
-];
+const V3_WRITE: &[&str] = &["voicewake.set", "node.invoke", "node.pending.enqueue"];
 
 /// Wire 3, `operator.approvals`.
 const V3_APPROVALS: &[&str] = &[
@@ -71,13 +44,9 @@ const V3_PAIRING: &[&str] = &[
 /// Wire 4, `operator.read`.
 const V4_READ: &[&str] = &[
     "diagnostics.stability",
-    "doctor.memory.status",
     "doctor.memory.dreamDiary",
-    "channels.status",
     "usage.status",
     "usage.cost",
-    "tts.status",
-    "tts.providers",
     "tts.personas",
     "config.schema",
     "config.schema.lookup",
@@ -85,7 +54,6 @@ const V4_READ: &[&str] = &[
     "talk.catalog",
     "commands.list",
     "models.authStatus",
-    "tools.catalog",
     "tools.effective",
     "mcp.app.view",
     "mcp.app.listTools",
@@ -105,14 +73,11 @@ const V4_READ: &[&str] = &[
     "taskSuggestions.list",
     "environments.status",
     "worktrees.list",
-    "agents.files.list",
-    "agents.files.get",
     "sessions.files.list",
     "sessions.files.get",
     "artifacts.list",
     "artifacts.get",
     "artifacts.download",
-    "skills.status",
     "skills.library.list",
     "skills.library.read",
     "skills.search",
@@ -135,7 +100,6 @@ const V4_READ: &[&str] = &[
     "sessions.groups.list",
     "node.describe",
     "gateway.restart.preflight",
-    "agent.identity.get",
     "chat.history",
     "chat.startup",
     "chat.metadata",
@@ -217,7 +181,6 @@ const V4_READ: &[&str] = &[
     "themes.get",
     "controlUi.githubDetail",
     "webSearch.status",
-    "talk.config",
     "environments.list",
 ];
 
@@ -228,10 +191,6 @@ const V4_WRITE: &[&str] = &[
     "doctor.memory.resetGroundedShortTerm",
     "doctor.memory.repairDreamingArtifacts",
     "doctor.memory.dedupeDreamDiary",
-    "tts.enable",
-    "tts.disable",
-    "tts.convert",
-    "tts.setProvider",
     "tts.setPersona",
     "tools.invoke",
     "mcp.app.callTool",
@@ -272,13 +231,7 @@ const V4_WRITE: &[&str] = &[
     "sessions.groups.delete",
     "node.pending.enqueue",
     "message.action",
-    "send",
-    "agent.wait",
-    "chat.abort",
-    "chat.send",
-    "poll",
     "sessions.steer",
-    "push.test",
     "push.web.vapidPublicKey",
     "push.web.subscribe",
     "push.web.unsubscribe",
@@ -322,7 +275,6 @@ const V4_WRITE: &[&str] = &[
     "sessions.patch",
     "sessions.delete",
     "node.invoke",
-    "agent",
     "sessions.dispatch",
     "sessions.patchMany",
     "sessions.move",
@@ -373,7 +325,6 @@ const V4_TALK: &[&str] = &[
     "talk.session.steer",
     "talk.session.close",
     "talk.speak",
-    "talk.mode",
     "talk.voice.get",
     "talk.voice.set",
     "talk.voice.complete",
@@ -450,9 +401,9 @@ mod tests {
     #[test]
     fn a_name_has_the_scope_of_its_dialect() {
         for (name, v3, v4) in [
-            ("channels.status", Scope::READ, Scope::READ),
+            ("usage.status", Scope::READ, Scope::READ),
             ("config.schema", Scope::ADMIN, Scope::READ),
-            ("talk.mode", Scope::WRITE, Scope::TALK),
+            ("talk.speak", Scope::ADMIN, Scope::TALK),
             ("node.pair.request", Scope::PAIRING, Scope::ADMIN),
             ("sessions.patch", Scope::ADMIN, Scope::WRITE),
             ("question.list", Scope::ADMIN, Scope::QUESTIONS),

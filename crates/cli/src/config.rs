@@ -142,6 +142,11 @@ impl Config {
         })
     }
 
+    /// All of it, secrets too.
+    pub(crate) fn root(&self) -> &Value {
+        &self.root
+    }
+
     /// A member by dotted path (`gateway.auth.mode`, `agents.list[0].id`).
     pub(crate) fn get(&self, path: &str) -> Option<&Value> {
         let mut value = &self.root;

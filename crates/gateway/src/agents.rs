@@ -555,7 +555,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// The system's.
-    pub fn identity_in(&self, workspace: &Path) -> Result<Identity, AgentError> {
+    pub fn identity_of(&self, workspace: &Path) -> Result<Identity, AgentError> {
         let workspace = Workspace::open(workspace)?;
         Ok(workspace.map_or_else(Identity::default, |workspace| workspace.identity()))
     }
@@ -580,6 +580,11 @@ impl Place<'_> {
         discard(&gone, &Roster::of(&after, self.state), self.state, now_ms)?;
         Ok((gone, told.recv().unwrap_or_default()))
     }
+}
+
+/// Who the text of an `IDENTITY.md` says that an agent is.
+pub fn identity_in(text: &str) -> Identity {
+    agent::read_identity(text)
 }
 
 fn of_file(error: FileError) -> AgentError {

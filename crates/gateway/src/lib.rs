@@ -46,7 +46,7 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use agents::{Agent, AgentChange, AgentError, Place, Pruned, Roster};
+pub use agents::{Agent, AgentChange, AgentError, Place, Pruned, Roster, identity_in};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};

@@ -122,6 +122,11 @@ impl Lockout {
         }
     }
 
+    /// Other limits hold from now on; what was counted stays counted.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Reserves an attempt.
     ///
     /// # Errors

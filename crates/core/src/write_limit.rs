@@ -6,27 +6,42 @@
 
 use std::collections::HashMap;
 
-use clawgate_protocol::{DeviceId, Dialect};
+use clawgate_protocol::{DeviceId, Dialect, method::ControlWrite};
 
 use crate::authz::Peer;
 
 /// Writes of one kind in a window.
 pub const WRITES_MAX: u32 = 30;
+/// Writes of all kinds that wire 3 counts, together, in a window.
+pub const V3_WRITES_MAX: u32 = 3;
 /// Length of a window, milliseconds.
 pub const WINDOW_MS: i64 = 60_000;
 /// Windows remembered at most.
 const WINDOWS_MAX: usize = 4_096;
 
-/// Whether a caller's control-plane writes are counted: on wire 4, and not on this machine, where
-/// a script that imports a hundred jobs is an ordinary thing.
-pub fn is_limited(dialect: Dialect, peer: Peer) -> bool {
-    dialect == Dialect::V4 && peer != Peer::LoopbackDirect
+/// How many writes of a kind a caller may make in a window, and under which name they are counted.
+/// Those of callers on this machine are not, where a script that imports a hundred jobs is an
+/// ordinary thing.
+pub fn limit(
+    kind: ControlWrite,
+    method: &'static str,
+    dialect: Dialect,
+    peer: Peer,
+) -> Option<(&'static str, u32)> {
+    if peer == Peer::LoopbackDirect {
+        return None;
+    }
+    match (kind, dialect) {
+        (ControlWrite::Free, _) | (ControlWrite::Limited, Dialect::V3) => None,
+        (ControlWrite::Limited | ControlWrite::Scarce, Dialect::V4) => Some((method, WRITES_MAX)),
+        (ControlWrite::Scarce, Dialect::V3) => Some(("wire 3", V3_WRITES_MAX)),
+    }
 }
 
 /// What is counted apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Writer {
-    /// Name of the method.
+    /// Name under which it is counted.
     pub method: &'static str,
     /// The proven device.
     pub device: Option<DeviceId>,
@@ -60,7 +75,7 @@ impl WriteWindows {
     ///
     /// # Errors
     /// How long to wait, in milliseconds, when the window is full. Such a write is not counted.
-    pub fn take(&mut self, writer: Writer, now_ms: i64) -> Result<(), u64> {
+    pub fn take(&mut self, writer: Writer, max: u32, now_ms: i64) -> Result<(), u64> {
         if let Some(window) = self.0.get_mut(&writer) {
             let left = window.left_ms(now_ms);
             if left == 0 {
@@ -70,7 +85,7 @@ impl WriteWindows {
                 };
                 return Ok(());
             }
-            if window.writes >= WRITES_MAX {
+            if window.writes >= max {
                 return Err(left.unsigned_abs());
             }
             window.writes += 1;
@@ -118,52 +133,80 @@ mod tests {
     fn the_thirty_first_write_of_a_window_waits_for_its_end() {
         let mut windows = WriteWindows::default();
         for n in 0..i64::from(WRITES_MAX) {
-            assert_eq!(windows.take(writer("cron.add", "a"), n), Ok(()));
+            assert_eq!(windows.take(writer("cron.add", "a"), WRITES_MAX, n), Ok(()));
         }
-        assert_eq!(windows.take(writer("cron.add", "a"), 10_000), Err(50_000));
-        assert_eq!(windows.take(writer("cron.add", "a"), 59_999), Err(1));
-        assert_eq!(windows.take(writer("cron.add", "a"), 60_000), Ok(()));
+        assert_eq!(
+            windows.take(writer("cron.add", "a"), WRITES_MAX, 10_000),
+            Err(50_000)
+        );
+        assert_eq!(
+            windows.take(writer("cron.add", "a"), WRITES_MAX, 59_999),
+            Err(1)
+        );
+        assert_eq!(
+            windows.take(writer("cron.add", "a"), WRITES_MAX, 60_000),
+            Ok(())
+        );
     }
 
     #[test]
     fn methods_addresses_and_devices_are_counted_apart() {
         let mut windows = WriteWindows::default();
         for _ in 0..WRITES_MAX {
-            windows.take(writer("cron.add", "a"), 0).unwrap();
+            windows
+                .take(writer("cron.add", "a"), WRITES_MAX, 0)
+                .unwrap();
         }
-        assert!(windows.take(writer("cron.add", "a"), 0).is_err());
-        assert!(windows.take(writer("cron.run", "a"), 0).is_ok());
-        assert!(windows.take(writer("cron.add", "b"), 0).is_ok());
+        assert!(
+            windows
+                .take(writer("cron.add", "a"), WRITES_MAX, 0)
+                .is_err()
+        );
+        assert!(windows.take(writer("cron.run", "a"), WRITES_MAX, 0).is_ok());
+        assert!(windows.take(writer("cron.add", "b"), WRITES_MAX, 0).is_ok());
         let device = Writer {
             device: Some(DeviceId::new("d")),
             ..writer("cron.add", "a")
         };
-        assert!(windows.take(device, 0).is_ok());
+        assert!(windows.take(device, WRITES_MAX, 0).is_ok());
     }
 
     #[test]
     fn a_clock_that_is_set_back_locks_nobody_out() {
         let mut windows = WriteWindows::default();
         for _ in 0..WRITES_MAX {
-            windows.take(writer("cron.add", "a"), 1_000_000).unwrap();
+            windows
+                .take(writer("cron.add", "a"), WRITES_MAX, 1_000_000)
+                .unwrap();
         }
-        assert!(windows.take(writer("cron.add", "a"), 5).is_ok());
+        assert!(windows.take(writer("cron.add", "a"), WRITES_MAX, 5).is_ok());
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut windows = WriteWindows::default();
         for n in 0..20_000 {
-            windows.take(writer("cron.add", &n.to_string()), 0).unwrap();
+            windows
+                .take(writer("cron.add", &n.to_string()), WRITES_MAX, 0)
+                .unwrap();
         }
         assert!(windows.0.len() <= WINDOWS_MAX);
     }
 
     #[test]
-    fn this_machine_and_wire_3_are_not_counted() {
-        assert!(is_limited(Dialect::V4, Peer::Remote));
-        assert!(is_limited(Dialect::V4, Peer::LoopbackProxied));
-        assert!(!is_limited(Dialect::V4, Peer::LoopbackDirect));
-        assert!(!is_limited(Dialect::V3, Peer::Remote));
+    fn this_machine_is_not_counted_and_wire_3_counts_the_scarce_ones_together() {
+        use ControlWrite::{Free, Limited, Scarce};
+        for (kind, dialect, peer, expected) in [
+            (Limited, Dialect::V4, Peer::Remote, Some(("m", 30))),
+            (Limited, Dialect::V4, Peer::LoopbackProxied, Some(("m", 30))),
+            (Scarce, Dialect::V4, Peer::Remote, Some(("m", 30))),
+            (Scarce, Dialect::V3, Peer::Remote, Some(("wire 3", 3))),
+            (Limited, Dialect::V3, Peer::Remote, None),
+            (Free, Dialect::V4, Peer::Remote, None),
+            (Scarce, Dialect::V3, Peer::LoopbackDirect, None),
+            (Limited, Dialect::V4, Peer::LoopbackDirect, None),
+        ] {
+            assert_eq!(limit(kind, "m", dialect, peer), expected);
+        }
     }
 }

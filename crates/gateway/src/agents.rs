@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     config::{Config, ConfigError, Environment, Overrides},
-    settings::{Change, change_file},
+    settings::{Change, Unchanged, change_file},
     workspace::{self, FileError, Workspace},
 };
 
@@ -492,15 +492,13 @@ impl Place<'_> {
         edit: impl FnOnce(&mut Value) -> Result<(), ErrorShape> + Send + 'static,
     ) -> Result<Value, AgentError> {
         let changed = change_file(self.config, None, Change::edit(edit), |text| {
-            self.judge(Some(text))
+            self.judge(Some(text)).map_err(Unchanged::Invalid)
         });
         match changed {
             Ok(config) => Ok(config.snapshot.parsed),
-            Err(crate::settings::Unchanged::Io(error)) => Err(error.into()),
-            Err(crate::settings::Unchanged::Invalid(error)) => Err(error.into()),
-            Err(crate::settings::Unchanged::Refused(error)) => {
-                Err(AgentError::Refused(error.message))
-            }
+            Err(Unchanged::Io(error)) => Err(error.into()),
+            Err(Unchanged::Invalid(error)) => Err(error.into()),
+            Err(Unchanged::Refused(error)) => Err(AgentError::Refused(error.message)),
             Err(other) => Err(AgentError::Refused(crate::settings::words(other).message)),
         }
     }

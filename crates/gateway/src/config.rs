@@ -8,6 +8,8 @@
 mod cron;
 mod look;
 mod redact;
+mod schema;
+mod secret;
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +26,10 @@ use serde_json::{Map, Value};
 
 pub(crate) use cron::Cron;
 use look::Look;
-pub(crate) use redact::REDACTED;
 pub use redact::redact;
+pub(crate) use redact::{REDACTED, names_secret};
+pub(crate) use schema::{hints, json_schema, lookup, secret_paths};
+pub(crate) use secret::{Reference, Resolver, names_in};
 
 /// Default port of the original.
 pub(crate) const DEFAULT_PORT: u16 = 18_789;
@@ -71,6 +75,12 @@ pub(crate) struct ProxyAuth {
 }
 
 impl ProxyAuth {
+    /// Whether a user may pass at all.
+    pub(crate) fn allows(&self, user: &str) -> bool {
+        let named = |users: &Vec<String>| users.iter().any(|allowed| allowed == user);
+        self.allow_users.as_ref().is_none_or(named)
+    }
+
     /// The scopes configured for a user.
     pub(crate) fn scopes_of(&self, user: &str) -> ScopeSet {
         self.identity_scopes
@@ -131,12 +141,24 @@ pub(crate) struct Config {
     pub origins: OriginRules,
     pub refuse_unattributed: bool,
     pub handshake_timeout_ms: u64,
+    pub reload: Reload,
     pub cron: Cron,
     pub agents: Vec<AgentEntry>,
+    /// `agents.defaults.model`, as `provider/model`.
+    pub default_model: Option<String>,
     /// Text of the file as read, empty when there is none.
     pub snapshot: Snapshot,
     /// Payload of `config.get`, encoded when it is first asked for.
     pub shown: OnceLock<Arc<str>>,
+}
+
+/// `gateway.reload`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reload {
+    /// Whether a changed file is taken by itself; by signal and over the wire it always is.
+    pub watches: bool,
+    /// How long it must have been the same before.
+    pub debounce: std::time::Duration,
 }
 
 /// One entry of `agents.list`.
@@ -255,11 +277,11 @@ impl Config {
         };
 
         let mut look = Look::default();
-        look.unknown("", root, TOP_LEVEL);
+        schema::check(&mut look, root);
+        let resolved = resolved(&mut look, &parsed);
+        let root = resolved.as_object().unwrap_or(root);
         let gateway = look.section(root, "gateway");
-        look.unknown("gateway", &gateway, GATEWAY);
         let auth_section = look.inner(&gateway, "gateway", "auth");
-        look.unknown("gateway.auth", &auth_section, AUTH);
         let ui = look.inner(&gateway, "gateway", "controlUi");
         for path in repeated_keys(&raw) {
             if path == "gateway" || path.starts_with("gateway.") {
@@ -320,6 +342,7 @@ impl Config {
             )
             .and_then(|ms| u64::try_from(ms).ok())
             .unwrap_or(15_000);
+        let reload = look.reload(&gateway);
         let proxy = look.inner(&gateway, "gateway", "proxy");
         let refuse_unattributed = match look
             .text(&proxy, "gateway.proxy.unattributed", "unattributed")
@@ -379,8 +402,10 @@ impl Config {
             origins,
             refuse_unattributed,
             handshake_timeout_ms,
+            reload,
             cron,
             agents,
+            default_model: crate::agents::primary_model(parsed.pointer("/agents/defaults/model")),
             shown: OnceLock::new(),
             snapshot: Snapshot {
                 exists,
@@ -389,6 +414,16 @@ impl Config {
                 warnings: look.warnings,
             },
         })
+    }
+
+    /// Whether the same credentials are good as under another configuration.
+    pub(crate) fn has_secret_of(&self, other: &Self) -> bool {
+        match (&self.auth, &other.auth) {
+            (Auth::Token(one), Auth::Token(two)) | (Auth::Password(one), Auth::Password(two)) => {
+                is_secret(one, two.expose_secret())
+            }
+            _ => false,
+        }
     }
 
     /// Whether an address belongs to a configured proxy.
@@ -402,6 +437,37 @@ impl Config {
     pub(crate) fn hash(&self) -> String {
         proof::fingerprint(&self.snapshot.raw)
     }
+}
+
+/// The configuration with what it refers to put in, as far as the gateway uses it. What cannot be
+/// found refuses, where it matters: nothing weaker is taken instead.
+fn resolved(look: &mut Look, parsed: &Value) -> Value {
+    let resolver = Resolver::of(parsed);
+    let mut whole = parsed.clone();
+    for section in ["gateway", "cron", "hooks"] {
+        let Some(said) = parsed.get(section) else {
+            continue;
+        };
+        let unused = section == "hooks" && said.get("enabled") != Some(&Value::Bool(true));
+        let mut said = said.clone();
+        // That is for commands on this machine, which find it themselves.
+        let remote = match (&mut said, section) {
+            (Value::Object(map), "gateway") => map.shift_remove("remote"),
+            _ => None,
+        };
+        let mut found = resolver.resolved(&said, section, &mut |path, why| {
+            if unused {
+                look.warn(path, why);
+            } else {
+                look.refuse(path, why);
+            }
+        });
+        if let (Some(remote), Value::Object(map)) = (remote, &mut found) {
+            map.insert("remote".to_owned(), remote);
+        }
+        whole[section] = found;
+    }
+    whole
 }
 
 /// Reads JSON5. An empty file is an empty object.
@@ -455,78 +521,6 @@ fn collect_repeated(value: &jsonc_parser::ast::Value<'_>, path: &str, found: &mu
         Node::StringLit(_) | Node::NumberLit(_) | Node::BooleanLit(_) | Node::NullKeyword(_) => {}
     }
 }
-
-const TOP_LEVEL: &[&str] = &[
-    "$schema",
-    "acp",
-    "agents",
-    "approvals",
-    "audio",
-    "auth",
-    "bindings",
-    "broadcast",
-    "browser",
-    "canvasHost",
-    "channels",
-    "cli",
-    "commands",
-    "cron",
-    "diagnostics",
-    "discovery",
-    "env",
-    "gateway",
-    "hooks",
-    "logging",
-    "mcp",
-    "media",
-    "memory",
-    "messages",
-    "meta",
-    "models",
-    "nodeHost",
-    "plugins",
-    "secrets",
-    "session",
-    "skills",
-    "talk",
-    "tools",
-    "tts",
-    "ui",
-    "update",
-    "web",
-    "wizard",
-];
-const GATEWAY: &[&str] = &[
-    "mode",
-    "port",
-    "bind",
-    "customBindHost",
-    "auth",
-    "trustedProxies",
-    "allowRealIpFallback",
-    "controlUi",
-    "proxy",
-    "handshakeTimeoutMs",
-    "remote",
-    "reload",
-    "http",
-    "nodes",
-    "tailscale",
-    "tls",
-    "tools",
-    "channelHealthCheckMinutes",
-    "push",
-];
-const AUTH: &[&str] = &[
-    "mode",
-    "token",
-    "password",
-    "allowTailscale",
-    "rateLimit",
-    "deviceless",
-    "trustedProxy",
-    "identityScopes",
-];
 
 /// The agents of the file, the default one first.
 fn agents(parsed: &Value) -> Vec<AgentEntry> {

@@ -425,11 +425,14 @@ impl Session {
     fn count_write(&self, method: Method) -> Result<(), ErrorShape> {
         let principal = &self.link.principal;
         let spec = method.spec();
-        if !spec.control_write || !write_limit::is_limited(principal.dialect, principal.peer) {
+        let (kind, name) = (spec.control_write, spec.name);
+        let Some((counted_as, max)) =
+            write_limit::limit(kind, name, principal.dialect, principal.peer)
+        else {
             return Ok(());
-        }
+        };
         let writer = write_limit::Writer {
-            method: spec.name,
+            method: counted_as,
             device: principal.device_id.clone(),
             address: principal.address.clone(),
         };
@@ -437,7 +440,7 @@ impl Session {
             .write_windows
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take(writer, crate::clock::now_ms())
+            .take(writer, max, crate::clock::now_ms())
             .map_err(|wait_ms| {
                 let message = format!(
                     "rate limit exceeded for {}; retry after {}s",
@@ -445,7 +448,7 @@ impl Session {
                     wait_ms.div_ceil(1_000)
                 );
                 ErrorShape::unavailable(message)
-                    .with_details(json!({"method": spec.name, "limit": "30 per 60s"}))
+                    .with_details(json!({"method": spec.name, "limit": format!("{max} per 60s")}))
                     .retry_after(wait_ms)
             })
     }

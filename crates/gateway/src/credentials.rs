@@ -16,7 +16,7 @@ use clawgate_protocol::{connect::AuthClaim, proof::local_proof_text};
 
 use crate::{
     clock::now_ms,
-    config::{Auth, Config, is_secret},
+    config::{Auth, Config, ProxyAuth, is_secret},
     listen::Request,
     pairing::{Arrival, Pairings},
     state::Keys,
@@ -30,6 +30,11 @@ pub(crate) struct Guard(Mutex<Lockout>);
 impl Guard {
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Mutex::new(Lockout::new(limits)))
+    }
+
+    /// Other limits hold from now on.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.lock().set_limits(limits);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Lockout> {
@@ -78,6 +83,8 @@ pub(crate) struct Checked {
     pub api_token: Option<Held>,
     /// Whether the device token held; wire 4 names the method by it.
     pub by_device_token: bool,
+    /// The user that a trusted proxy named, where that was let pass.
+    pub proxy_user: Option<String>,
 }
 
 /// Where the secrets are.
@@ -97,6 +104,7 @@ impl Checker<'_> {
             credentials: Credentials::NONE,
             api_token: None,
             by_device_token: false,
+            proxy_user: None,
         };
         let auth = presented.auth;
         let token = filled(auth.token.as_deref());
@@ -115,7 +123,14 @@ impl Checker<'_> {
             checked.credentials.local_proof = self.local_proof(presented, proof).await;
         }
         if let Auth::TrustedProxy(proxy) = &self.config.auth {
-            checked.credentials.identity = identity(presented, proxy);
+            (checked.credentials.identity, checked.proxy_user) = match identity(presented, proxy) {
+                Ok(Some(user)) => (
+                    ScopedCheck::Valid(proxy.scopes_of(user)),
+                    Some(user.to_owned()),
+                ),
+                Ok(None) => (ScopedCheck::Absent, None),
+                Err(fault) => (ScopedCheck::Bad(fault), None),
+            };
         }
         checked
     }
@@ -274,7 +289,11 @@ fn source(presented: &Presented<'_>) -> Source {
     Source::of(address, presented.peer == Peer::LoopbackDirect, page)
 }
 
-fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> ScopedCheck {
+/// The user that a proxy names, if it may and that one may pass.
+fn identity<'a>(
+    presented: &Presented<'a>,
+    proxy: &ProxyAuth,
+) -> Result<Option<&'a str>, CredentialFault> {
     let request = presented.request;
     // Two of them name nobody: one may be the client's own.
     let named_once = request.headers.get_all(&proxy.user_header).iter().count() == 1;
@@ -286,8 +305,8 @@ fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> Scop
     let may_be_anybody = request.socket.ip().to_canonical().is_loopback() && !proxy.allow_loopback;
     if presented.peer != Peer::TrustedProxy || may_be_anybody {
         return match user {
-            Some(_) => ScopedCheck::Bad(CredentialFault::ProxyUntrusted),
-            None => ScopedCheck::Absent,
+            Some(_) => Err(CredentialFault::ProxyUntrusted),
+            None => Ok(None),
         };
     }
     let all_there = proxy.required_headers.iter().all(|name| {
@@ -298,14 +317,13 @@ fn identity(presented: &Presented<'_>, proxy: &crate::config::ProxyAuth) -> Scop
     let Some(user) = user.filter(|_| all_there) else {
         let sent = filled(presented.auth.token.as_deref()).is_some() || presented.arrival.is_some();
         return if sent {
-            ScopedCheck::Bad(CredentialFault::ProxyUserMissing)
+            Err(CredentialFault::ProxyUserMissing)
         } else {
-            ScopedCheck::Absent
+            Ok(None)
         };
     };
-    let allowed = |users: &Vec<String>| users.iter().any(|allowed| allowed == user);
-    if !proxy.allow_users.as_ref().is_none_or(allowed) {
-        return ScopedCheck::Bad(CredentialFault::ProxyUserNotAllowed);
+    if !proxy.allows(user) {
+        return Err(CredentialFault::ProxyUserNotAllowed);
     }
-    ScopedCheck::Valid(proxy.scopes_of(user))
+    Ok(Some(user))
 }

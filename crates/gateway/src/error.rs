@@ -55,7 +55,7 @@ pub(crate) fn store(error: &StoreError) -> ErrorShape {
 }
 
 /// The caller lost its authority while the call waited for its turn. Its socket is being closed.
-fn caller_ended() -> ErrorShape {
+pub(crate) fn caller_ended() -> ErrorShape {
     ErrorShape::invalid("the authority of this connection has ended")
         .with_details(json!({"code": "AUTHORITY_ENDED"}))
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use clawgate_core::{
     DeviceId, Dialect, Role, Scope, ScopeSet,
     authz::{
-        self, Browser, Declared, Evidence, Grant, Outcome, PairingReason, PairingStep, Peer,
-        Policy, Proof, Record,
+        self, Browser, Declared, Evidence, Grant, Outcome, PairingReason, PairingStep, Peer, Proof,
+        Record,
     },
-    origin::{self, OriginFault, OriginSeen},
+    origin::OriginFault,
     pairing::Claims,
     proof::{self, Claim},
 };
@@ -39,6 +39,7 @@ use crate::{
     logs,
     pairing::{Arrival, IssuedToken},
     presence::Here,
+    standing::{self, Page, Standing},
     tokens::Held,
 };
 
@@ -275,10 +276,7 @@ impl Attempt<'_> {
                 None => Record::Unknown,
             },
         };
-        let policy = Policy {
-            open: matches!(self.gateway.config().auth, Auth::None),
-            deviceless_loopback: self.gateway.config().deviceless_loopback.clone(),
-        };
+        let policy = standing::policy(&self.gateway.config());
         let outcome = authz::grant(&evidence, params.scopes.as_ref(), &policy);
         match outcome {
             Outcome::Granted(grant) => self.welcome(&evidence, grant, arrival, &checked).await,
@@ -295,18 +293,23 @@ impl Attempt<'_> {
     }
 
     fn browser(&self) -> (Browser, Option<OriginFault>) {
+        self.page().judge(&self.gateway.config())
+    }
+
+    fn page(&self) -> Page {
         let client = &self.params.client;
-        let seen = OriginSeen {
-            origin: match self.request.headers.get("origin") {
-                Some(value) => Some(value.to_str().unwrap_or("unreadable")),
-                None => None,
-            },
-            host: self.request.header("host"),
-            fetch_site: self.request.header("sec-fetch-site"),
+        let header = |name| self.request.header(name).map(str::to_owned);
+        Page {
+            origin: self
+                .request
+                .headers
+                .get("origin")
+                .map(|value| value.to_str().unwrap_or("unreadable").to_owned()),
+            host: header("host"),
+            fetch_site: header("sec-fetch-site"),
             direct_loopback: self.request.way.peer == Peer::LoopbackDirect,
             needs_origin: client.is_control_ui() || client.is_webchat(),
-        };
-        origin::judge(&seen, &self.gateway.config().origins)
+        }
     }
 
     fn proof(&self, role: Role, role_name: &str) -> (Proof, Option<Arrival>) {
@@ -430,6 +433,13 @@ impl Attempt<'_> {
             address: self.request.client_address(),
             client_id: client.id.clone(),
             client_mode: client.mode.clone(),
+            standing: Some(Box::new(Standing {
+                evidence: evidence.clone(),
+                requested: self.params.scopes.clone(),
+                page: self.page(),
+                proxy_user: checked.proxy_user.clone(),
+                socket: self.request.socket.ip(),
+            })),
             grant,
         };
         Ok((principal, welcome))

@@ -22,16 +22,31 @@ const HEARTBEAT_PROMPT: &str = "Look through HEARTBEAT.md if the workspace has o
 /// What both snapshots are made of.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// The agent that was the default one at the start; sessions are named after it.
+    /// What is configured now.
+    configured: RwLock<Configured>,
+    /// The first agent at the start: sessions and jobs are named after it while the process lives.
     default_agent: String,
-    agents: RwLock<Vec<AgentEntry>>,
-    model: Option<String>,
     /// Where sessions are kept.
     sessions_path: String,
     heartbeats: AtomicBool,
     text: RwLock<Arc<str>>,
     refreshed_at_ms: AtomicU64,
     status: Status,
+}
+
+#[derive(Debug)]
+struct Configured {
+    agents: Arc<[AgentEntry]>,
+    model: Option<String>,
+}
+
+impl Configured {
+    fn of(config: &Config) -> Self {
+        Self {
+            agents: config.agents.clone().into(),
+            model: config.default_model.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,20 +66,12 @@ impl Health {
         heartbeats: bool,
         now_ms: i64,
     ) -> Self {
-        let model = config
-            .snapshot
-            .parsed
-            .pointer("/agents/defaults/model/primary")
-            .or_else(|| config.snapshot.parsed.pointer("/agents/defaults/model"))
-            .and_then(Value::as_str)
-            .map(str::to_owned);
         let health = Self {
+            configured: RwLock::new(Configured::of(config)),
             default_agent: config
                 .agents
                 .first()
                 .map_or_else(|| "main".to_owned(), |agent| agent.id.clone()),
-            agents: RwLock::new(config.agents.clone()),
-            model,
             sessions_path,
             heartbeats: AtomicBool::new(heartbeats),
             text: RwLock::new(Arc::from("{}")),
@@ -73,6 +80,23 @@ impl Health {
         };
         health.refresh(now_ms);
         health
+    }
+
+    /// Another configuration holds.
+    pub(crate) fn configure(&self, config: &Config, now_ms: i64) {
+        *self
+            .configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Configured::of(config);
+        self.refreshed_at_ms.store(0, Ordering::Release);
+        self.refresh(now_ms);
+        self.status_changed();
+    }
+
+    fn configured(&self) -> std::sync::RwLockReadGuard<'_, Configured> {
+        self.configured
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The snapshot.
@@ -102,15 +126,15 @@ impl Health {
         let agents: Vec<Value> = self
             .agents()
             .iter()
-            .map(|agent| {
-                let is_default = agent.id == self.default_agent;
+            .enumerate()
+            .map(|(index, agent)| {
                 let mut row = json!({"agentId": agent.id});
                 if let Some(name) = &agent.name {
                     row["name"] = name.as_str().into();
                 }
-                row["isDefault"] = is_default.into();
+                row["isDefault"] = (index == 0).into();
                 row["heartbeat"] = json!({
-                    "enabled": enabled && is_default,
+                    "enabled": enabled && index == 0,
                     "every": HEARTBEAT_EVERY,
                     "everyMs": HEARTBEAT_EVERY_MS,
                     "prompt": HEARTBEAT_PROMPT,
@@ -139,23 +163,12 @@ impl Health {
         &self.default_agent
     }
 
-    fn agents(&self) -> Vec<AgentEntry> {
-        self.agents
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(crate) fn agents(&self) -> Arc<[AgentEntry]> {
+        Arc::clone(&self.configured().agents)
     }
 
-    /// Takes over what another configuration says about agents.
-    pub(crate) fn set_agents(&self, agents: &[AgentEntry], now_ms: i64) {
-        *self.agents.write().unwrap_or_else(PoisonError::into_inner) = agents.to_vec();
-        self.refreshed_at_ms.store(0, Ordering::Release);
-        self.refresh(now_ms);
-        self.status_changed();
-    }
-
-    pub(crate) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
+    pub(crate) fn model(&self) -> Option<String> {
+        self.configured().model.clone()
     }
 
     pub(crate) fn sessions_path(&self) -> &str {
@@ -206,8 +219,8 @@ impl Health {
                 String::new()
             }
         };
-        let agents = self.agents();
-        let rows: Vec<Value> = agents
+        let rows: Vec<Value> = self
+            .agents()
             .iter()
             .map(|agent| {
                 json!({
@@ -215,12 +228,14 @@ impl Health {
                 })
             })
             .collect();
-        let heartbeats: Vec<Value> = agents
+        let heartbeats: Vec<Value> = self
+            .agents()
             .iter()
-            .map(|agent| {
+            .enumerate()
+            .map(|(index, agent)| {
                 json!({
                     "agentId": agent.id,
-                    "enabled": self.heartbeats() && agent.id == self.default_agent,
+                    "enabled": self.heartbeats() && index == 0,
                     "every": HEARTBEAT_EVERY,
                     "everyMs": HEARTBEAT_EVERY_MS,
                 })
@@ -235,7 +250,7 @@ impl Health {
                 "paths": if admin { json!([self.sessions_path]) } else { json!([]) },
                 "count": 0,
                 "defaults": {
-                    "model": if admin { json!(self.model) } else { Value::Null },
+                    "model": if admin { json!(self.model()) } else { Value::Null },
                     "contextTokens": null,
                 },
                 "recent": [],

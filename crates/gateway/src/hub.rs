@@ -25,6 +25,8 @@ use clawgate_protocol::{
 use tokio::sync::{Notify, mpsc};
 use tungstenite::Utf8Bytes;
 
+use crate::standing::Standing;
+
 /// What a queued message costs beside its bytes: its slot and its allocation. Counted, so that
 /// many small messages are bounded like few large ones.
 const MESSAGE_COST: usize = 128;
@@ -75,6 +77,8 @@ pub(crate) struct Principal {
     pub address: String,
     pub client_id: String,
     pub client_mode: String,
+    /// What is looked at again when another configuration holds.
+    pub standing: Option<Box<Standing>>,
 }
 
 impl Principal {
@@ -399,6 +403,7 @@ mod tests {
             address: "127.0.0.1".to_owned(),
             client_id: "cli".to_owned(),
             client_mode: "cli".to_owned(),
+            standing: None,
         }
     }
 

@@ -28,6 +28,7 @@ mod preview;
 mod scheduler;
 mod settings;
 mod skills;
+mod standing;
 mod state;
 mod tokens;
 mod web;
@@ -84,6 +85,8 @@ pub(crate) struct Gateway {
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
     pub wizards: wizard::Wizards,
+    /// How deliveries go out.
+    pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,
     pub routes: axum::Router,
     pub readiness: Arc<Readiness>,
     pub pre_hello: listen::PreHello,

@@ -34,7 +34,7 @@ use crate::{
     pairing::Pairings,
     presence::{Presence, SelfEntry},
     scheduler,
-    settings::{Settings, Sources},
+    settings::{Settings, Sources, Stamp},
     state::{Keys, StateDir, StateError},
     tokens::ApiTokens,
     web,
@@ -144,6 +144,7 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let state = StateDir::hold(&options.state_dir)?;
     let sources = sources(options);
+    let stamp = Stamp::of(&sources.path);
     let config = sources.load()?;
     let log_guard =
         logs::start(&state.logs(), options.verbose).map_err(|source| StartError::Logs {
@@ -160,7 +161,7 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let outcome = runtime.block_on(serve(state, sources, config, started));
+    let outcome = runtime.block_on(serve(state, (sources, stamp, config), started));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log_guard);
     outcome
@@ -186,8 +187,7 @@ fn sources(options: &RunOptions) -> Sources {
 
 async fn serve(
     state: StateDir,
-    sources: Sources,
-    config: Config,
+    (sources, stamp, config): (Sources, Stamp, Config),
     started: Instant,
 ) -> Result<(), StartError> {
     // Signals are watched from the first moment, so that an early SIGTERM is not lost.
@@ -203,7 +203,7 @@ async fn serve(
         .and_then(|listener| listener.local_addr().ok())
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
-    let (gateway, scheduler, outbox) = open(state, sources, config, started)?;
+    let (gateway, scheduler, outbox) = open(state, (sources, stamp, config), started)?;
     gateway
         .tasks
         .spawn(outbox.run(gateway.stopping.child_token()));
@@ -223,11 +223,22 @@ async fn serve(
         "listening"
     );
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        ended = scheduling => {
-            tracing::error!(panicked = ended.is_err(), "the scheduler ended by itself; stopping");
-            "failure"
+    gateway.tasks.spawn(Arc::clone(&gateway).watch_settings());
+    let mut scheduling = scheduling;
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                "SIGHUP" => {
+                    let gateway = Arc::clone(&gateway);
+                    let tasks = gateway.tasks.clone();
+                    tasks.spawn(async move { gateway.reload_settings_soon("SIGHUP").await });
+                }
+                signal => break signal,
+            },
+            ended = &mut scheduling => {
+                tracing::error!(panicked = ended.is_err(), "the scheduler ended by itself; stopping");
+                break "failure";
+            }
         }
     };
     tracing::info!(signal, "stopping");
@@ -243,8 +254,7 @@ async fn serve(
 /// Opens everything that a gateway consists of.
 fn open(
     state: StateDir,
-    sources: Sources,
-    config: Config,
+    (sources, stamp, config): (Sources, Stamp, Config),
     started: Instant,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler, Outbox), StartError> {
     state.expect_database()?;
@@ -296,8 +306,9 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
-        settings: Settings::new(sources, &config),
         wizards: crate::wizard::Wizards::default(),
+        delivery_way: outbox.way(),
+        settings: Settings::new(sources, stamp, &config),
         live: arc_swap::ArcSwap::from_pointee(config),
         state,
         store,
@@ -379,10 +390,11 @@ async fn stop(gateway: &Arc<Gateway>) {
     }
 }
 
-/// The signals that end a gateway.
+/// The signals that end a gateway, and the one that has it read its configuration anew.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -391,6 +403,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -398,6 +411,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }

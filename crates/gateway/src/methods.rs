@@ -11,6 +11,7 @@ pub(crate) mod cron;
 pub(crate) mod device;
 pub(crate) mod model;
 pub(crate) mod node;
+pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod skill;
 pub(crate) mod system;

@@ -10,6 +10,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use clawgate_core::delivery::{self, Attempt, Next, Purpose};
 use clawgate_protocol::{cron::CronEvent, event::Event, frame::to_json};
 use clawgate_store::{Delivered, Delivery, Store};
@@ -37,12 +38,24 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Nothing is due for at most this long before the clock is asked again.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// How deliveries go out. It can be replaced while some are under way; they end as they began.
+#[derive(Debug)]
+pub(crate) struct Way {
+    outbound: Outbound,
+    bearer: Option<SecretString>,
+}
+
+impl Way {
+    pub(crate) fn new(outbound: Outbound, bearer: Option<SecretString>) -> Self {
+        Self { outbound, bearer }
+    }
+}
+
 /// The task.
 pub(crate) struct Outbox {
     store: Store,
     hub: Hub,
-    outbound: Arc<Outbound>,
-    bearer: Option<Arc<SecretString>>,
+    way: Arc<ArcSwap<Way>>,
     wake: Arc<Notify>,
     sending: JoinSet<Sent>,
     under_way: HashMap<task::Id, UnderWay>,
@@ -71,12 +84,16 @@ impl Outbox {
         Self {
             store: store.clone(),
             hub: hub.clone(),
-            outbound: Arc::new(outbound),
-            bearer: bearer.map(Arc::new),
+            way: Arc::new(ArcSwap::from_pointee(Way::new(outbound, bearer))),
             wake: Arc::new(Notify::new()),
             sending: JoinSet::new(),
             under_way: HashMap::new(),
         }
+    }
+
+    /// Where another way may be put.
+    pub(crate) fn way(&self) -> Arc<ArcSwap<Way>> {
+        Arc::clone(&self.way)
     }
 
     /// To be notified after something was queued.
@@ -136,8 +153,7 @@ impl Outbox {
     }
 
     fn send(&mut self, delivery: Delivery, host: String) {
-        let outbound = Arc::clone(&self.outbound);
-        let bearer = self.bearer.clone();
+        let way = self.way.load_full();
         let (url, id, body) = (
             delivery.url.clone(),
             delivery.id.clone(),
@@ -146,11 +162,11 @@ impl Outbox {
         let task = self.sending.spawn(async move {
             let post = Post {
                 url: &url,
-                bearer: bearer.as_deref(),
+                bearer: way.bearer.as_ref(),
                 idempotency_key: &id,
                 body,
             };
-            outbound.post(post).await
+            way.outbound.post(post).await
         });
         self.under_way
             .insert(task.id(), UnderWay { delivery, host });

@@ -301,7 +301,24 @@ impl Scheduler {
         }
     }
 
+    /// Goes by other settings from now on.
+    fn configure(&mut self, cron: &config::Cron, batch: &mut Batch) {
+        self.paused = !cron.enabled;
+        self.defaults = Arc::new(cron.notices.clone());
+        self.config.ladder = cron.ladder.clone();
+        self.config.max_concurrent_runs = cron.max_concurrent_runs;
+        self.planner.set_ladder(cron.ladder.clone());
+        let now = self.planner_now();
+        let decisions = self
+            .planner
+            .set_max_concurrent_runs(cron.max_concurrent_runs, now);
+        self.execute(decisions, None, batch);
+    }
+
     async fn handle(&mut self, command: SchedulerCommand, batch: &mut Batch) {
+        if let SchedulerCommand::Configure(cron) = &command {
+            return self.configure(cron, batch);
+        }
         if let Some(error) = &self.stale {
             command.fail(SchedulerError::Store(Arc::clone(error)));
             return;
@@ -326,6 +343,7 @@ impl Scheduler {
                 self.cancel(&id, run_id.as_ref(), answer, batch);
             }
             SchedulerCommand::Run { id, mode, answer } => self.run_now(&id, mode, answer, batch),
+            SchedulerCommand::Configure(_) => {}
         }
     }
 

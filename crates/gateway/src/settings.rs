@@ -12,21 +12,31 @@ mod merge;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use clawgate_core::proof;
 use clawgate_protocol::ErrorShape;
 use serde_json::{Value, json};
 
 use crate::{
     Gateway,
+    clock::now_ms,
     config::{self, Bind, Config, ConfigError, Environment, Issue, Overrides},
     error,
+    hub::{Link, Principal},
+    outbound::Outbound,
+    outbox,
     state::generated_token,
 };
 
 pub(crate) use file::read;
 
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How sessions end that the configuration does not let in as they are any more.
+pub(crate) const AUTH_CHANGED: (u16, &str) = (4001, "gateway auth changed");
 /// Nesting that every reader of an answer can follow.
 const DEPTH_MAX: usize = 100;
 
@@ -77,6 +87,8 @@ pub(crate) struct Changed {
     pub touched: Vec<String>,
     /// What of the file holds only after a restart.
     pub restart: Vec<&'static str>,
+    /// Whether the session that asked is to end after its answer.
+    pub ends_caller: bool,
 }
 
 /// Why a text is not changed.
@@ -128,14 +140,50 @@ impl Sources {
     }
 }
 
+/// What the process began with and does not change.
+#[derive(Debug)]
+struct Started {
+    port: u16,
+    bind: Bind,
+    default_agent: String,
+}
+
+/// A file by what tells one from the next without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(Option<(u64, u64, u64, i64, i64)>);
+
+impl Stamp {
+    pub(crate) fn of(path: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(std::fs::metadata(path).ok().map(|meta| {
+            (
+                meta.dev(),
+                meta.ino(),
+                meta.size(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+            )
+        }))
+    }
+}
+
+fn default_agent(config: &Config) -> String {
+    config
+        .agents
+        .first()
+        .map(|agent| agent.id.clone())
+        .unwrap_or_default()
+}
+
 /// The owner.
 #[derive(Debug)]
 pub(crate) struct Settings {
     sources: Sources,
-    /// What the process began with and cannot change.
-    started: (u16, Bind),
+    started: Started,
     /// Held by the one change, or reading, that is under way.
     changing: Mutex<()>,
+    /// The file as it was last read.
+    seen: ArcSwapOption<Stamp>,
     /// The text on disk that does not hold, and why, while there is one.
     refused: Mutex<Option<Arc<Refused>>>,
 }
@@ -150,11 +198,17 @@ pub(crate) struct Refused {
 }
 
 impl Settings {
-    pub(crate) fn new(sources: Sources, config: &Config) -> Self {
+    /// `stamp` is of before `config` was read.
+    pub(crate) fn new(sources: Sources, stamp: Stamp, config: &Config) -> Self {
         Self {
             sources,
-            started: (config.port, config.bind.clone()),
+            started: Started {
+                port: config.port,
+                bind: config.bind.clone(),
+                default_agent: default_agent(config),
+            },
             changing: Mutex::default(),
+            seen: ArcSwapOption::from_pointee(Some(stamp)),
             refused: Mutex::default(),
         }
     }
@@ -167,47 +221,73 @@ impl Settings {
             .clone()
     }
 
+    /// Whether there is a file to be changed.
+    pub(crate) fn has_file(&self) -> bool {
+        self.sources.path.exists()
+    }
+
+    /// Whether the file is the one that was last read.
+    fn has_seen(&self, now: &Stamp) -> bool {
+        self.seen.load().as_deref() == Some(now)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn refuse(&self, refused: Option<Refused>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused.map(Arc::new);
     }
 
     /// What of a configuration holds only after a restart.
     pub(crate) fn restart_for(&self, config: &Config) -> Vec<&'static str> {
-        let (port, bind) = &self.started;
         let mut paths = Vec::new();
-        if *port != config.port {
+        if self.started.port != config.port {
             paths.push("gateway.port");
         }
-        if *bind != config.bind {
+        if self.started.bind != config.bind {
             paths.push("gateway.bind");
+        }
+        if self.started.default_agent != default_agent(config) {
+            paths.push("agents.list[0].id");
         }
         paths
     }
 }
 
 impl Gateway {
-    /// Changes the operator's file and brings into effect what can be. With a base hash only if
-    /// the file still is what has that hash. It is on disk and in effect when this returns.
+    /// Changes the operator's file for a session and brings into effect what can be. With a base hash
+    /// only if the file still is what has that hash. It is on disk and in effect when this returns.
+    /// A session whose authority ended meanwhile changes nothing, and one whose authority ends by the
+    /// change itself still gets its answer, and ends after it.
     ///
     /// # Errors
     /// In the words of the wire; nothing was changed then.
-    pub(crate) async fn change_settings(
+    pub(crate) async fn change_settings_by(
         self: &Arc<Self>,
+        caller: &Arc<Link>,
         base_hash: Option<String>,
         change: Change,
     ) -> Result<Changed, ErrorShape> {
-        let gateway = Arc::clone(self);
+        let (gateway, link) = (Arc::clone(self), Arc::clone(caller));
         // Waits for the disk, and for programs that hand out secrets.
         let done = tokio::task::spawn_blocking(move || {
             let settings = &gateway.settings;
-            let _one = settings
-                .changing
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let _one = settings.lock();
             let sources = &settings.sources;
-            let judge = |text: String| sources.judge(Some(text));
+            let judge = |text: String| {
+                let config = sources.judge(Some(text)).map_err(Unchanged::Invalid)?;
+                if link.may_act(now_ms()) {
+                    Ok(config)
+                } else {
+                    Err(Unchanged::Refused(error::caller_ended()))
+                }
+            };
             let config = change_file(&sources.path, base_hash.as_deref(), change, judge)?;
-            Ok(gateway.take_settings(config))
+            settings
+                .seen
+                .store(Some(Arc::new(Stamp::of(&sources.path))));
+            Ok(gateway.bring_into_effect(config, Some(link.as_ref())))
         });
         match done.await {
             Ok(changed) => changed.map_err(words),
@@ -215,23 +295,142 @@ impl Gateway {
         }
     }
 
-    /// Brings a configuration into effect that is the file's.
-    fn take_settings(&self, config: Config) -> Changed {
+    /// Reads the file anew, because `why`. One that cannot be used changes nothing, and that is
+    /// said in the log and by `config.get`. Waits for the disk.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn reload_settings(&self, why: &'static str) -> Result<Changed, ConfigError> {
+        let settings = &self.settings;
+        let _one = settings.lock();
+        let path = &settings.sources.path;
+        let stamp = Stamp::of(path);
+        let old = self.config();
+        let text = read(path);
+        settings.seen.store(Some(Arc::new(stamp)));
+        let judged = match &text {
+            Err(io) => Err(config::unreadable(path, io)),
+            // What is being written by an editor, or was lost, is no wish for the defaults.
+            Ok(text)
+                if old.snapshot.exists
+                    && !old.snapshot.raw.trim().is_empty()
+                    && text.as_deref().is_none_or(|text| text.trim().is_empty()) =>
+            {
+                let what = if text.is_none() {
+                    "is gone"
+                } else {
+                    "is empty"
+                };
+                Err(ConfigError {
+                    file: path.clone(),
+                    issues: vec![Issue {
+                        path: String::new(),
+                        message: format!("{what}; what it said before goes on until a restart"),
+                    }],
+                })
+            }
+            Ok(text) => settings.sources.judge(text.clone()),
+        };
+        match judged {
+            Ok(config) => Ok(self.bring_into_effect(config, None)),
+            Err(wrong) => {
+                for issue in &wrong.issues {
+                    tracing::error!(
+                        why, path = %issue.path,
+                        "the configuration is not taken, what held before goes on: {}", issue.message
+                    );
+                }
+                settings.refuse(Some(Refused {
+                    text: text.ok().flatten(),
+                    issues: wrong.issues.clone(),
+                }));
+                self.health.status_changed();
+                Err(wrong)
+            }
+        }
+    }
+
+    /// Brings a configuration into effect that is the file's. `caller` is told first and ended
+    /// after that.
+    fn bring_into_effect(&self, config: Config, caller: Option<&Link>) -> Changed {
         let old = self.config();
         let config = Arc::new(config);
         let touched = touched(&old.snapshot.parsed, &config.snapshot.parsed);
         self.live.store(Arc::clone(&config));
         self.settings.refuse(None);
+        for issue in &config.snapshot.warnings {
+            if !old.snapshot.warnings.contains(issue) {
+                tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
+            }
+        }
+        self.guard.set_limits(config.rate_limit);
+        if old.cron != config.cron {
+            self.delivery_way.store(Arc::new(outbox::Way::new(
+                Outbound::new(config.cron.dial.clone()),
+                config.cron.webhook_token.clone(),
+            )));
+            self.scheduler.configure_blocking(&config.cron);
+        }
+        self.health.configure(&config, now_ms());
+        let ends = |principal: &Principal| {
+            let standing = principal.standing.as_deref();
+            standing.is_some_and(|standing| !standing.holds(&principal.grant, &old, &config))
+        };
+        let except = caller.map(|link| link.principal.conn_id.as_str());
+        // Also has those judged again that were being judged by what held before.
+        let ended = self
+            .hub
+            .revoke(AUTH_CHANGED.0, AUTH_CHANGED.1, except, ends);
         let restart = self.settings.restart_for(&config);
-        self.health
-            .set_agents(&config.agents, crate::clock::now_ms());
         if !touched.is_empty() {
-            tracing::info!(changed = ?touched, after_restart = ?restart, "the configuration changed");
+            tracing::info!(
+                changed = ?touched, after_restart = ?restart, sessions_ended = ended,
+                "another configuration holds"
+            );
         }
         Changed {
+            ends_caller: caller.is_some_and(|link| ends(&link.principal)),
             config,
             touched,
             restart,
+        }
+    }
+
+    /// Follows the file for as long as the gateway runs: another one is taken when it has been the
+    /// same for a while, so that none is read half written.
+    pub(crate) async fn watch_settings(self: Arc<Self>) {
+        let mut looked = tokio::time::interval(LOOK_EVERY);
+        looked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last: Option<(Stamp, tokio::time::Instant)> = None;
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                _ = looked.tick() => {}
+            }
+            let reload = self.config().reload;
+            let now = Stamp::of(&self.settings.sources.path);
+            if !reload.watches || self.settings.has_seen(&now) {
+                last = None;
+                continue;
+            }
+            let since = match last.take() {
+                Some((stamp, since)) if stamp == now => since,
+                _ => tokio::time::Instant::now(),
+            };
+            if since.elapsed() < reload.debounce {
+                last = Some((now, since));
+                continue;
+            }
+            self.reload_settings_soon("the file changed").await;
+        }
+    }
+
+    /// Reads the file anew on a thread that may wait. What is wrong with it is in the log.
+    pub(crate) async fn reload_settings_soon(self: &Arc<Self>, why: &'static str) {
+        let gateway = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || drop(gateway.reload_settings(why)));
+        if let Err(died) = done.await {
+            tracing::error!(%died, "reading the configuration anew failed inside");
         }
     }
 }
@@ -244,7 +443,7 @@ pub(crate) fn change_file<T>(
     path: &Path,
     base_hash: Option<&str>,
     change: Change,
-    judge: impl FnOnce(String) -> Result<T, ConfigError>,
+    judge: impl FnOnce(String) -> Result<T, Unchanged>,
 ) -> Result<T, Unchanged> {
     let held = file::Held::take(path).map_err(Unchanged::Io)?;
     let now = held.text().unwrap_or_default();
@@ -252,7 +451,7 @@ pub(crate) fn change_file<T>(
         return Err(Unchanged::Stale);
     }
     let text = changed(now, change)?;
-    let judged = judge(text.clone()).map_err(Unchanged::Invalid)?;
+    let judged = judge(text.clone())?;
     if held.text() != Some(text.as_str()) {
         held.replace(&text).map_err(Unchanged::Io)?;
     }

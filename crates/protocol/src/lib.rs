@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod channel;
+pub mod config;
 pub mod connect;
 pub mod cron;
 pub mod device;

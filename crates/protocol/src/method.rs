@@ -7,7 +7,7 @@
 //! does not know it either, and is then answered `unknown method`.
 
 use crate::{
-    agent, channel, cron, device,
+    agent, channel, config, cron, device,
     error::Dialect,
     scope::Scope,
     shape::{Field, NON_EMPTY, Shape, optional, required, since_v4},
@@ -38,11 +38,22 @@ pub struct Spec {
     pub v4: Access,
     /// Whether `hello-ok.features.methods` lists it.
     pub advertised: bool,
-    /// Whether wire 4 counts it as a control-plane write, of which a caller elsewhere may make
-    /// few in a minute.
-    pub control_write: bool,
+    /// How often a caller elsewhere may make it.
+    pub control_write: ControlWrite,
     /// What params must look like; `None` where the original does not look.
     pub params: Option<Shape>,
+}
+
+/// Whether a method is a control-plane write, of which a caller elsewhere may make few in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlWrite {
+    /// It is none.
+    Free,
+    /// Counted on wire 4, each method apart.
+    Limited,
+    /// The same, and on wire 3 counted together with all others of this kind, of which it allows
+    /// fewer.
+    Scarce,
 }
 
 impl Spec {
@@ -87,10 +98,13 @@ macro_rules! access {
 
 macro_rules! control_write {
     (free) => {
-        false
+        ControlWrite::Free
     };
     (limited) => {
-        true
+        ControlWrite::Limited
+    };
+    (scarce) => {
+        ControlWrite::Scarce
     };
 }
 
@@ -220,6 +234,22 @@ methods! {
     Status = "status", read / read, true, free, None;
     /// The configuration with secrets masked.
     ConfigGet = "config.get", read / read, true, free, NO_PARAMS;
+    /// Replaces the configuration.
+    ConfigSet = "config.set", admin / admin, true, limited, Some(Shape::Object(config::SET));
+    /// Replaces the configuration; the original restarts after it.
+    ConfigApply = "config.apply", admin / admin, true, scarce, Some(Shape::Object(config::APPLY));
+    /// Merges a patch into the configuration.
+    ConfigPatch = "config.patch", admin / admin, true, scarce, Some(Shape::Object(config::PATCH));
+    /// What a configuration may hold.
+    ConfigSchema = "config.schema", admin / read, true, free, NO_PARAMS;
+    /// One place of it.
+    ConfigSchemaLookup = "config.schema.lookup", read / read, true, free, Some(Shape::Object(config::SCHEMA_LOOKUP));
+    /// Opens the file where the gateway runs.
+    ConfigOpenFile = "config.openFile", admin / admin, false, free, NO_PARAMS;
+    /// Resolves secret references anew.
+    SecretsReload = "secrets.reload", admin / admin, true, free, None;
+    /// Hands resolved references to a command on this machine.
+    SecretsResolve = "secrets.resolve", admin / admin, true, free, None;
     /// The exec approval policy of this host.
     ExecApprovalsGet = "exec.approvals.get", admin / admin, true, free, NO_PARAMS;
     /// Configured models.

@@ -19,7 +19,6 @@ const V3_READ: &[&str] = &[
     "sessions.usage.logs",
     "node.describe",
     "chat.history",
-    "config.schema.lookup",
 ];
 
 /// Wire 3, `operator.write`.
@@ -48,8 +47,6 @@ const V4_READ: &[&str] = &[
     "usage.status",
     "usage.cost",
     "tts.personas",
-    "config.schema",
-    "config.schema.lookup",
     "plugins.uiDescriptors",
     "talk.catalog",
     "commands.list",
@@ -402,7 +399,6 @@ mod tests {
     fn a_name_has_the_scope_of_its_dialect() {
         for (name, v3, v4) in [
             ("usage.status", Scope::READ, Scope::READ),
-            ("config.schema", Scope::ADMIN, Scope::READ),
             ("talk.speak", Scope::ADMIN, Scope::TALK),
             ("node.pair.request", Scope::PAIRING, Scope::ADMIN),
             ("sessions.patch", Scope::ADMIN, Scope::WRITE),

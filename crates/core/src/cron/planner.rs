@@ -335,6 +335,11 @@ impl Planner {
         out
     }
 
+    /// Changes the pauses between attempts. Those that have begun last as long as they were to.
+    pub fn set_ladder(&mut self, ladder: Ladder) {
+        self.config.ladder = ladder;
+    }
+
     /// When [`tick`](Self::tick) has something to do next. Slots that wait for a place wait for a run's end, not for this.
     #[must_use]
     pub fn next_wake(&self) -> Option<i64> {

@@ -4,7 +4,7 @@ use clawgate_core::{
     cron::Ladder,
     delivery::{AlertPolicy, DialPolicy},
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
 use super::look::Look;
@@ -22,6 +22,21 @@ pub(crate) struct Cron {
     pub notices: Defaults,
 }
 
+impl PartialEq for Cron {
+    fn eq(&self, other: &Self) -> bool {
+        let secret = |cron: &Self| {
+            let token = cron.webhook_token.as_ref();
+            token.map(|token| token.expose_secret().to_owned())
+        };
+        self.enabled == other.enabled
+            && self.max_concurrent_runs == other.max_concurrent_runs
+            && self.ladder == other.ladder
+            && self.dial == other.dial
+            && self.notices == other.notices
+            && secret(self) == secret(other)
+    }
+}
+
 impl Default for Cron {
     fn default() -> Self {
         Self {
@@ -35,19 +50,6 @@ impl Default for Cron {
     }
 }
 
-const KNOWN: &[&str] = &[
-    "enabled",
-    "maxConcurrentRuns",
-    "retry",
-    "webhookToken",
-    "webhookSsrfPolicy",
-    "failureAlert",
-    "failureDestination",
-    "store",
-    "webhook",
-    "sessionRetention",
-    "runLog",
-];
 /// The original's settings without a meaning here, and why.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("store", "jobs are kept in the gateway's database"),
@@ -59,7 +61,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 impl Cron {
     pub(super) fn read(look: &mut Look, root: &Map<String, Value>) -> Self {
         let cron = look.section(root, "cron");
-        look.unknown("cron", &cron, KNOWN);
         for (key, why) in WITHOUT_EFFECT {
             if cron.contains_key(*key) {
                 look.warn(&format!("cron.{key}"), format!("has no effect here: {why}"));
@@ -91,11 +92,6 @@ impl Cron {
 /// `cron.retry`: how often, and after which pauses, a one-shot is tried again.
 fn ladder(look: &mut Look, cron: &Map<String, Value>) -> Ladder {
     let retry = look.inner(cron, "cron", "retry");
-    look.unknown(
-        "cron.retry",
-        &retry,
-        &["maxAttempts", "backoffMs", "retryOn"],
-    );
     if retry.contains_key("retryOn") {
         look.warn(
             "cron.retry.retryOn",
@@ -119,6 +115,11 @@ fn ladder(look: &mut Look, cron: &Map<String, Value>) -> Ladder {
         });
         match pauses {
             Some(pauses) if !pauses.is_empty() => ladder.one_shot_ms = pauses,
+            // What is wrong with an item was said.
+            None if look
+                .refusals
+                .iter()
+                .any(|issue| issue.path.starts_with("cron.retry.backoffMs[")) => {}
             _ => look.refuse(
                 "cron.retry.backoffMs",
                 "expected a list of milliseconds up to a day".to_owned(),
@@ -132,11 +133,6 @@ fn ladder(look: &mut Look, cron: &Map<String, Value>) -> Ladder {
 fn dial(look: &mut Look, cron: &Map<String, Value>) -> DialPolicy {
     let policy = look.inner(cron, "cron", "webhookSsrfPolicy");
     let path = "cron.webhookSsrfPolicy";
-    look.unknown(
-        path,
-        &policy,
-        &["allowedHostnames", "dangerouslyAllowPrivateNetwork"],
-    );
     let hosts = look.texts(
         &policy,
         &format!("{path}.allowedHostnames"),
@@ -162,19 +158,6 @@ fn dial(look: &mut Look, cron: &Map<String, Value>) -> DialPolicy {
 fn notices(look: &mut Look, cron: &Map<String, Value>) -> Defaults {
     let path = "cron.failureAlert";
     let alert = look.inner(cron, "cron", "failureAlert");
-    look.unknown(
-        path,
-        &alert,
-        &[
-            "enabled",
-            "after",
-            "cooldownMs",
-            "mode",
-            "to",
-            "channel",
-            "accountId",
-        ],
-    );
     let enabled = look.boolean(&alert, &format!("{path}.enabled"), "enabled");
     let mut policy = AlertPolicy::default();
     if let Some(after) = look.integer(&alert, &format!("{path}.after"), "after", 1, 1_000_000) {
@@ -191,11 +174,6 @@ fn notices(look: &mut Look, cron: &Map<String, Value>) -> Defaults {
     let alert_url = place(look, &alert, path);
     let failure = look.inner(cron, "cron", "failureDestination");
     let failure_path = "cron.failureDestination";
-    look.unknown(
-        failure_path,
-        &failure,
-        &["mode", "to", "channel", "accountId"],
-    );
     Defaults {
         alert: (enabled == Some(true)).then_some(policy),
         alert_url,
@@ -249,7 +227,9 @@ mod tests {
     fn read(cron: &Value) -> (Cron, Look) {
         let mut look = Look::default();
         let root = json!({"cron": cron});
-        let cron = Cron::read(&mut look, root.as_object().expect("an object"));
+        let root = root.as_object().expect("an object");
+        crate::config::schema::check(&mut look, root);
+        let cron = Cron::read(&mut look, root);
         (cron, look)
     }
 

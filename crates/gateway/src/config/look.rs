@@ -1,7 +1,7 @@
 //! Reading values out of the file, one expectation at a time: what does not fit is kept with its
 //! path, so that everything wrong is told in one go.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use clawgate_core::{ScopeSet, lockout::Limits};
 use clawgate_protocol::token::PREFIX;
@@ -9,65 +9,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
-use super::{Auth, Bind, Environment, Issue, Overrides, ProxyAuth};
-
-/// Sections of `gateway`, below it, with the keys that the original or clawgate knows there.
-const SECTIONS: &[(&str, &[&str])] = &[
-    (
-        "controlUi",
-        &[
-            "enabled",
-            "basePath",
-            "root",
-            "allowedOrigins",
-            "dangerouslyAllowHostHeaderOriginFallback",
-            "allowInsecureAuth",
-            "dangerouslyDisableDeviceAuth",
-        ],
-    ),
-    ("proxy", &["unattributed"]),
-    (
-        "remote",
-        &[
-            "url",
-            "transport",
-            "token",
-            "password",
-            "tlsFingerprint",
-            "sshTarget",
-            "sshIdentity",
-        ],
-    ),
-    ("reload", &["mode", "debounceMs"]),
-    (
-        "tls",
-        &["enabled", "autoGenerate", "certPath", "keyPath", "caPath"],
-    ),
-    ("http", &["endpoints", "securityHeaders"]),
-    ("http.endpoints", &["chatCompletions", "responses"]),
-    (
-        "http.endpoints.chatCompletions",
-        &[
-            "enabled",
-            "maxBodyBytes",
-            "maxImageParts",
-            "maxTotalImageBytes",
-            "images",
-        ],
-    ),
-    (
-        "http.endpoints.responses",
-        &["enabled", "maxBodyBytes", "maxUrlParts", "files", "images"],
-    ),
-    ("http.securityHeaders", &["strictTransportSecurity"]),
-    ("nodes", &["browser", "allowCommands", "denyCommands"]),
-    ("nodes.browser", &["mode", "node"]),
-    ("tailscale", &["mode", "resetOnExit"]),
-    ("tools", &["deny", "allow"]),
-    ("push", &["apns"]),
-];
-/// Keys of them that are true or false.
-const SWITCHES: &[&str] = &["enabled", "autoGenerate", "resetOnExit"];
+use super::{Auth, Bind, Environment, Issue, Overrides, ProxyAuth, Reload};
 
 /// Reads values and keeps what is wrong with them.
 #[derive(Default)]
@@ -84,22 +26,15 @@ impl Look {
         });
     }
 
+    /// One reason for a place is enough.
     pub(super) fn refuse(&mut self, path: &str, message: String) {
+        if self.refusals.iter().any(|issue| issue.path == path) {
+            return;
+        }
         self.refusals.push(Issue {
             path: path.to_owned(),
             message,
         });
-    }
-
-    pub(super) fn unknown(&mut self, path: &str, map: &Map<String, Value>, known: &[&str]) {
-        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
-            let place = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
-            self.warn(&place, "unknown key, ignored".to_owned());
-        }
     }
 
     pub(super) fn section(&mut self, root: &Map<String, Value>, name: &str) -> Map<String, Value> {
@@ -346,44 +281,17 @@ impl Look {
         auth
     }
 
-    /// The sections of the original that say nothing here: they must be what they are there, so that
-    /// a mistake in one of them is seen, and what would be less safe without it stops the start.
+    /// What would be less safe without it stops the start.
     pub(super) fn not_served(&mut self, gateway: &Map<String, Value>) {
-        for (path, keys) in SECTIONS {
-            let mut section = gateway.clone();
-            let mut at = "gateway".to_owned();
-            for name in path.split('.') {
-                section = self.section_below(&section, &at, name);
-                at = format!("{at}.{name}");
-            }
-            self.unknown(&at, &section, keys);
-            for key in keys.iter().filter(|key| SWITCHES.contains(key)) {
-                self.boolean(&section, &format!("{at}.{key}"), key);
-            }
-            if at == "gateway.tls" && section.get("enabled") == Some(&Value::Bool(true)) {
-                self.refuse(
-                    "gateway.tls.enabled",
-                    "is not served yet: put a proxy with TLS in front, and name it in \
-                     gateway.trustedProxies"
-                        .to_owned(),
-                );
-            }
+        let tls = self.inner(gateway, "gateway", "tls");
+        if tls.get("enabled") == Some(&Value::Bool(true)) {
+            self.refuse(
+                "gateway.tls.enabled",
+                "is not served yet: put a proxy with TLS in front, and name it in \
+                 gateway.trustedProxies"
+                    .to_owned(),
+            );
         }
-    }
-
-    /// The same as [`Self::inner`], without saying again what was said about an outer section.
-    fn section_below(
-        &mut self,
-        map: &Map<String, Value>,
-        path: &str,
-        name: &str,
-    ) -> Map<String, Value> {
-        let place = format!("{path}.{name}");
-        let said = self.refusals.iter().any(|issue| issue.path == place);
-        if said {
-            return Map::new();
-        }
-        self.inner(map, path, name)
     }
 
     /// `gateway.auth.trustedProxy` and `identityScopes`, which are checked in every mode and are
@@ -391,14 +299,6 @@ impl Look {
     fn proxy_auth(&mut self, section: &Map<String, Value>, is_mode: bool) -> Option<ProxyAuth> {
         let proxy = self.inner(section, "gateway.auth", "trustedProxy");
         let path = "gateway.auth.trustedProxy";
-        let known = [
-            "userHeader",
-            "requiredHeaders",
-            "allowUsers",
-            "allowLoopback",
-            "deviceAutoApprove",
-        ];
-        self.unknown(path, &proxy, &known);
         let lower = |texts: Vec<String>| {
             texts
                 .iter()
@@ -450,8 +350,7 @@ impl Look {
         })
     }
 
-    /// A secret as text, or as `${NAME}` of the environment. An unset name refuses: falling back
-    /// to anything else would be a guess about a lock.
+    /// A secret, with what it referred to put in.
     pub(super) fn secret(
         &mut self,
         map: &Map<String, Value>,
@@ -467,29 +366,18 @@ impl Look {
             self.refuse(path, format!("expected a secret, found the word {text:?}"));
             return None;
         }
-        let Some(name) = text
-            .strip_prefix("${")
-            .and_then(|rest| rest.strip_suffix('}'))
-        else {
-            return Some(SecretString::from(text));
-        };
-        match std::env::var(name) {
-            Ok(value) if !value.trim().is_empty() => {
-                Some(SecretString::from(value.trim().to_owned()))
-            }
-            _ => {
-                self.refuse(
-                    path,
-                    format!("names the environment variable {name}, which is not set"),
-                );
-                None
-            }
+        if text.contains(super::REDACTED) {
+            self.refuse(
+                path,
+                "expected a secret, found what stands in for one where it is shown".to_owned(),
+            );
+            return None;
         }
+        Some(SecretString::from(text))
     }
 
     pub(super) fn deviceless(&mut self, auth: &Map<String, Value>) -> ScopeSet {
         let section = self.inner(auth, "gateway.auth", "deviceless");
-        self.unknown("gateway.auth.deviceless", &section, &["loopback"]);
         if !section.contains_key("loopback") {
             return ScopeSet::from_iter([clawgate_core::Scope::ADMIN]);
         }
@@ -499,11 +387,24 @@ impl Look {
             .collect()
     }
 
+    pub(super) fn reload(&mut self, gateway: &Map<String, Value>) -> Reload {
+        let section = self.inner(gateway, "gateway", "reload");
+        let mode = self.text(&section, "gateway.reload.mode", "mode");
+        let path = "gateway.reload.debounceMs";
+        let debounce_ms = self.integer(&section, path, "debounceMs", 0, 60_000);
+        Reload {
+            watches: mode.as_deref() != Some("off"),
+            debounce: Duration::from_millis(
+                debounce_ms
+                    .and_then(|ms| u64::try_from(ms).ok())
+                    .unwrap_or(300),
+            ),
+        }
+    }
+
     pub(super) fn rate_limit(&mut self, auth: &Map<String, Value>) -> Limits {
         let section = self.inner(auth, "gateway.auth", "rateLimit");
         let path = "gateway.auth.rateLimit";
-        let known = ["maxAttempts", "windowMs", "lockoutMs", "exemptLoopback"];
-        self.unknown(path, &section, &known);
         let defaults = Limits::default();
         let mut ms = |key: &str, min, default| {
             self.integer(&section, &format!("{path}.{key}"), key, min, 86_400_000)
@@ -528,7 +429,7 @@ impl Look {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -16,6 +16,11 @@ pub fn redact(value: &Value) -> Value {
     below(value, Place::Open)
 }
 
+/// Whether what stands under a key of that name is taken for a secret.
+pub(crate) fn names_secret(key: &str) -> bool {
+    of_key(key) != Place::Open
+}
+
 /// What is known about a place in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {

@@ -121,7 +121,7 @@ fn optional_line(text: Option<&String>) -> Option<String> {
 }
 
 pub(crate) fn create(call: &Call<'_>) -> Answer {
-    let gateway = Arc::clone(call.gateway);
+    let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     let read = || {
         let params: CreateParams = call.typed()?;
         if call.dialect() == Dialect::V3 && params.workspace.is_none() {
@@ -169,7 +169,7 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
         .await?;
         let added = id.clone();
         let edit = Change::edit(move |config| agents::add(config, &added, &change));
-        gateway.change_settings(None, edit).await?;
+        gateway.change_settings_by(&link, None, edit).await?;
         Ok(Reply::json(&json!({
             "ok": true,
             "agentId": id,
@@ -180,7 +180,7 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
 }
 
 pub(crate) fn update(call: &Call<'_>) -> Answer {
-    let gateway = Arc::clone(call.gateway);
+    let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     let read = || {
         let params: UpdateParams = call.typed()?;
         let name = params
@@ -216,7 +216,7 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
         };
         let changed = id.clone();
         let edit = Change::edit(move |config| agents::alter(config, &changed, &change));
-        let after = gateway.change_settings(None, edit).await?.config;
+        let after = gateway.change_settings_by(&link, None, edit).await?.config;
         if path.is_some() || !identity.is_empty() {
             let (of, state) = (id.clone(), gateway.state.path().to_owned());
             on_disk("writing an identity", move || {
@@ -234,7 +234,7 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
 }
 
 pub(crate) fn delete(call: &Call<'_>) -> Answer {
-    let gateway = Arc::clone(call.gateway);
+    let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     later(call.typed::<DeleteParams>(), move |params| async move {
         let id = agent::id(&params.agent_id);
         if id == agent::MAIN {
@@ -249,7 +249,7 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
             let _ = tell.send(pruned);
             Ok(())
         });
-        let after = gateway.change_settings(None, edit).await?.config;
+        let after = gateway.change_settings_by(&link, None, edit).await?.config;
         if params.delete_files != Some(false) {
             let state = gateway.state.path().to_owned();
             on_disk("moving an agent's directories to the trash", move || {

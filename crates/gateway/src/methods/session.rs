@@ -11,9 +11,10 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
     now(|| {
         call.fits()?;
         let health = &call.gateway.health;
-        let (provider, model) = match health.model().and_then(|model| model.split_once('/')) {
+        let model = health.model();
+        let (provider, model) = match model.as_deref().and_then(|model| model.split_once('/')) {
             Some((provider, model)) => (Some(provider), Some(model)),
-            None => (None, health.model()),
+            None => (None, model.as_deref()),
         };
         Ok(Reply::json(&json!({
             "ts": now_ms(),

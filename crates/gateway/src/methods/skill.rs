@@ -90,7 +90,7 @@ pub(crate) fn install(call: &Call<'_>) -> Answer {
 }
 
 pub(crate) fn update(call: &Call<'_>) -> Answer {
-    let gateway = Arc::clone(call.gateway);
+    let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     let read = || {
         let params = call.value()?;
         let Some(key) = params.get("skillKey").and_then(Value::as_str) else {
@@ -111,7 +111,7 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
     later(params, move |(key, params)| async move {
         let entry = key.clone();
         let edit = Change::edit(move |config| set(config, &entry, &params));
-        let after = gateway.change_settings(None, edit).await?.config;
+        let after = gateway.change_settings_by(&link, None, edit).await?.config;
         let shown = redact(&after.snapshot.parsed);
         Ok(Reply::json(&json!({
             "ok": true,

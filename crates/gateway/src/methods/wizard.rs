@@ -15,7 +15,8 @@ use crate::{
     clock::now_ms,
     dispatch::{Answer, Call, Reply, later, now},
     error,
-    settings::Change,
+    hub::Link,
+    settings::{AUTH_CHANGED, Change},
     wizard::{Turn, WizardError, patch},
 };
 
@@ -71,36 +72,57 @@ pub(crate) fn next(call: &Call<'_>) -> Answer {
             .next(&params.session_id, params.answer.as_ref(), now_ms(), judge)
             .map_err(words)
     });
-    let gateway = Arc::clone(call.gateway);
+    let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     later(turn, move |turn| async move {
-        Ok(Reply::json(&match turn {
-            Turn::Ask(step) => json!({"done": false, "step": step, "status": "running"}),
-            Turn::Declined => json!({"done": true, "status": "cancelled", "error": "cancelled"}),
-            Turn::Write(choice) => match write(&gateway, &choice).await {
-                Ok(()) => json!({"done": true, "status": "done"}),
-                Err(error) => json!({"done": true, "status": "error", "error": error.message}),
+        let (answer, ends_caller) = match turn {
+            Turn::Ask(step) => (
+                json!({"done": false, "step": step, "status": "running"}),
+                false,
+            ),
+            Turn::Declined => (
+                json!({"done": true, "status": "cancelled", "error": "cancelled"}),
+                false,
+            ),
+            Turn::Write(choice) => match write(&gateway, &link, &choice).await {
+                Ok(ends_caller) => (json!({"done": true, "status": "done"}), ends_caller),
+                Err(error) => (
+                    json!({"done": true, "status": "error", "error": error.message}),
+                    false,
+                ),
             },
-        }))
+        };
+        let reply = Reply::json(&answer);
+        Ok(if ends_caller {
+            reply.closing(AUTH_CHANGED.0, AUTH_CHANGED.1)
+        } else {
+            reply
+        })
     })
 }
 
-/// Writes the choice, and makes the workspace.
-async fn write(gateway: &Arc<Gateway>, choice: &Choice) -> Result<(), ErrorShape> {
+/// Writes the choice, and makes the workspace. Whether the caller's session ends by it.
+async fn write(
+    gateway: &Arc<Gateway>,
+    link: &Arc<Link>,
+    choice: &Choice,
+) -> Result<bool, ErrorShape> {
     let change = Change::Merge(patch(choice));
-    let after = gateway.change_settings(None, change).await?.config;
+    let changed = gateway.change_settings_by(link, None, change).await?;
+    let ends_caller = changed.ends_caller;
     if choice.mode == Mode::Remote {
-        return Ok(());
+        return Ok(ends_caller);
     }
     let gateway = Arc::clone(gateway);
     on_disk("making a workspace", move || {
-        let parsed = &after.snapshot.parsed;
+        let parsed = &changed.config.snapshot.parsed;
         let roster = gateway.roster();
         let workspace = &roster.default_agent().workspace;
         crate::workspace::Workspace::make(workspace, agents::wants_templates(parsed), false)
             .map(drop)
             .map_err(|error| error::internal("making a workspace", &error))
     })
-    .await
+    .await?;
+    Ok(ends_caller)
 }
 
 pub(crate) fn cancel(call: &Call<'_>) -> Answer {

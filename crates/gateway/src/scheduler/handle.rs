@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use clawgate_core::{
@@ -12,6 +12,8 @@ use clawgate_core::{
 use clawgate_protocol::ErrorShape;
 use clawgate_store::{CronJob, KeepJob, StoreError};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::config;
 
 /// What changes a job: from the job as it is to the job as it shall be, or the reason why not.
 pub(crate) type Change = Box<dyn FnOnce(&CronJob, i64) -> Result<KeepJob, ErrorShape> + Send>;
@@ -60,6 +62,8 @@ pub(crate) enum SchedulerCommand {
         mode: RunMode,
         answer: Answer<Result<RunId, NotRun>>,
     },
+    /// Other settings hold from now on. Runs that go on are not touched.
+    Configure(Box<config::Cron>),
 }
 
 impl SchedulerCommand {
@@ -81,6 +85,7 @@ impl SchedulerCommand {
             Self::Run { answer, .. } => {
                 let _ = answer.send(Err(error));
             }
+            Self::Configure(_) => {}
         }
     }
 }
@@ -103,7 +108,7 @@ pub(crate) enum SchedulerError {
 pub(crate) struct SchedulerHandle {
     inbox: mpsc::Sender<SchedulerCommand>,
     jobs: Arc<AtomicUsize>,
-    enabled: bool,
+    enabled: Arc<AtomicBool>,
 }
 
 impl SchedulerHandle {
@@ -115,7 +120,7 @@ impl SchedulerHandle {
         Self {
             inbox,
             jobs,
-            enabled,
+            enabled: Arc::new(AtomicBool::new(enabled)),
         }
     }
 
@@ -126,7 +131,15 @@ impl SchedulerHandle {
 
     /// Whether jobs fire at all.
     pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled
+        self.enabled.load(Ordering::Acquire)
+    }
+
+    /// Has the scheduler go by other settings. For a thread that may wait.
+    pub(crate) fn configure_blocking(&self, cron: &config::Cron) {
+        self.enabled.store(cron.enabled, Ordering::Release);
+        let command = SchedulerCommand::Configure(Box::new(cron.clone()));
+        // One that is gone needs no settings.
+        let _ = self.inbox.blocking_send(command);
     }
 
     /// Adds a job. It is on disk when this returns.

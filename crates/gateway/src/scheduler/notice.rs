@@ -21,7 +21,7 @@ const ALERT_ERROR_MAX: usize = 200;
 pub(crate) const NO_CHANNEL: &str = "announce has nowhere to go: this gateway has no chat channel; deliver by webhook, or not at all";
 
 /// `cron.failureAlert` and `cron.failureDestination`: what jobs have that say nothing themselves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Defaults {
     /// `None` = no alerts but for jobs that ask for them.
     pub alert: Option<AlertPolicy>,

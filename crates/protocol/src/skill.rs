@@ -85,6 +85,7 @@ pub struct InstallOption {
 /// One skill as `skills.status` shows it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the wire has these flags")]
 pub struct SkillStatus {
     /// Its name.
     pub name: String,

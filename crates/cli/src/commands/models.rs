@@ -54,6 +54,10 @@ pub(crate) struct PartArgs {
 
 /// `models list`.
 #[derive(Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a command line has flags, and these are independent"
+)]
 pub(crate) struct ListArgs {
     /// Every configured model, not only those in use
     #[arg(long)]

@@ -41,11 +41,10 @@ fn is_blank(line: &str) -> bool {
 
 /// The lines that belong to the entry before them: indented more, or blank.
 fn belonging<'a>(lines: &'a [&'a str], level: usize) -> usize {
-    let end = lines
+    lines
         .iter()
         .position(|line| !line.trim().is_empty() && indent(line) <= level)
-        .unwrap_or(lines.len());
-    end
+        .unwrap_or(lines.len())
 }
 
 fn mapping(lines: &[&str], depth: usize) -> Value {
@@ -67,13 +66,10 @@ fn mapping(lines: &[&str], depth: usize) -> Value {
         let mut count = belonging(&lines[at..], level);
         // A list may stand on the level of its key.
         if count == 0 && rest.trim().is_empty() {
+            let is_item = |line: &str| indent(line) == level && line.trim_start().starts_with('-');
             count = lines[at..]
                 .iter()
-                .position(|line| {
-                    !line.trim().is_empty()
-                        && !(indent(line) == level && line.trim_start().starts_with('-'))
-                        && indent(line) <= level
-                })
+                .position(|line| !is_blank(line) && !is_item(line) && indent(line) <= level)
                 .unwrap_or(lines.len() - at);
         }
         let inner = &lines[at..at + count];

@@ -17,6 +17,10 @@ use crate::{
         cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
         import::ImportCommand, logs::LogsArgs, status::StatusArgs, system::SystemCommand,
         tokens::TokensCommand,
+        agents::AgentsCommand, auth::AuthCommand, channels::ChannelsCommand, config::ConfigCommand,
+        cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
+        import::ImportCommand, logs::LogsArgs, models::ModelsCommand, skills::SkillsCommand,
+        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -217,6 +221,30 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate secrets audit\n  clawgate secrets reload"
     )]
     Secrets(SecretsCommand),
+    /// Agents of this machine
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate agents list\n  clawgate agents add ops --workspace ~/ops"
+    )]
+    Agents(AgentsCommand),
+    /// Models of the configuration
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate models list\n  clawgate models status"
+    )]
+    Models(ModelsCommand),
+    /// Skills of this machine
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate skills list\n  clawgate skills check"
+    )]
+    Skills(SkillsCommand),
+    /// Channels of the gateway
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate channels list\n  clawgate channels status"
+    )]
+    Channels(ChannelsCommand),
     /// Bring the state of another gateway over
     #[command(
         subcommand,
@@ -298,6 +326,10 @@ impl Command {
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),
             Self::Secrets(secrets) => secrets.wants_json(),
+            Self::Agents(agents) => agents.wants_json(),
+            Self::Models(models) => models.wants_json(),
+            Self::Skills(skills) => skills.wants_json(),
+            Self::Channels(channels) => channels.wants_json(),
             Self::Import(import) => import.wants_json(),
             Self::Completion(_) => false,
         }

@@ -1,7 +1,9 @@
 //! The commands, one noun a file.
 
 pub(crate) mod approvals;
+pub(crate) mod agents;
 pub(crate) mod auth;
+pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod devices;
@@ -14,6 +16,9 @@ pub(crate) mod nodes;
 pub(crate) mod probe;
 pub(crate) mod secrets;
 pub(crate) mod sessions;
+pub(crate) mod models;
+pub(crate) mod probe;
+pub(crate) mod skills;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;
@@ -84,6 +89,10 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),
+        Command::Agents(command) => agents::run(context, &command),
+        Command::Models(command) => models::run(context, &command),
+        Command::Skills(command) => skills::run(context, &command),
+        Command::Channels(command) => channels::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Completion(args) => {
             if args.install || args.write_state {

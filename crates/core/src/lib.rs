@@ -7,6 +7,7 @@
 //! **Invariant:** [`authz::grant`] is the only place where scopes are computed.
 
 pub mod approval;
+pub mod agent;
 pub mod authz;
 pub mod cron;
 pub mod delivery;
@@ -18,6 +19,8 @@ pub mod pairing;
 pub mod peer;
 pub mod proof;
 pub mod session;
+pub mod skill;
+pub mod wizard;
 pub mod write_limit;
 
 pub use clawgate_protocol::{

@@ -146,7 +146,6 @@ pub(crate) struct Config {
     /// Commands of nodes.
     pub nodes: CommandRules,
     pub agents: Vec<AgentEntry>,
-    pub models: Vec<Value>,
     /// `agents.defaults.model`, as `provider/model`.
     pub default_model: Option<String>,
     /// Text of the file as read, empty when there is none.
@@ -367,8 +366,7 @@ impl Config {
             allow: look.texts(&nodes, "gateway.nodes.allowCommands", "allowCommands"),
             deny: look.texts(&nodes, "gateway.nodes.denyCommands", "denyCommands"),
         };
-        let agents = agents(root);
-        let models = models(root);
+        let agents = agents(&parsed);
         look.not_served(&gateway);
 
         if matches!(auth, Some(Auth::None)) && !bind.is_loopback() {
@@ -415,8 +413,7 @@ impl Config {
             cron,
             nodes,
             agents,
-            models,
-            default_model: default_model(root),
+            default_model: crate::agents::primary_model(parsed.pointer("/agents/defaults/model")),
             shown: OnceLock::new(),
             snapshot: Snapshot {
                 exists,
@@ -533,66 +530,14 @@ fn collect_repeated(value: &jsonc_parser::ast::Value<'_>, path: &str, found: &mu
     }
 }
 
-fn agents(root: &Map<String, Value>) -> Vec<AgentEntry> {
-    let list = root
-        .get("agents")
-        .and_then(|agents| agents.get("list"))
-        .and_then(Value::as_array);
-    let mut agents: Vec<AgentEntry> = list
-        .into_iter()
-        .flatten()
-        .filter_map(|agent| {
-            Some(AgentEntry {
-                id: agent.get("id")?.as_str()?.to_owned(),
-                name: agent.get("name").and_then(Value::as_str).map(str::to_owned),
-            })
-        })
-        .collect();
-    if agents.is_empty() {
-        agents.push(AgentEntry {
-            id: "main".to_owned(),
-            name: None,
-        });
-    }
-    agents
-}
-
-fn default_model(root: &Map<String, Value>) -> Option<String> {
-    let model = root.get("agents")?.get("defaults")?.get("model")?;
-    let model = model.get("primary").unwrap_or(model);
-    model.as_str().map(str::to_owned)
-}
-
-fn models(root: &Map<String, Value>) -> Vec<Value> {
-    let providers = root
-        .get("models")
-        .and_then(|models| models.get("providers"))
-        .and_then(Value::as_object);
-    let mut found = Vec::new();
-    for (provider, entry) in providers.into_iter().flatten() {
-        for model in entry
-            .get("models")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let Some(id) = model.get("id").and_then(Value::as_str) else {
-                continue;
-            };
-            let mut row = Map::new();
-            row.insert("id".to_owned(), id.into());
-            let name = model.get("name").and_then(Value::as_str).unwrap_or(id);
-            row.insert("name".to_owned(), name.into());
-            row.insert("provider".to_owned(), provider.as_str().into());
-            for key in ["contextWindow", "reasoning", "input"] {
-                if let Some(value) = model.get(key) {
-                    row.insert(key.to_owned(), value.clone());
-                }
-            }
-            found.push(Value::Object(row));
-        }
-    }
-    found
+/// The agents of the file, the default one first.
+fn agents(parsed: &Value) -> Vec<AgentEntry> {
+    let roster = crate::agents::Roster::of(parsed, Path::new(""));
+    let entry = |agent: crate::agents::Agent| AgentEntry {
+        id: agent.id,
+        name: agent.name,
+    };
+    roster.agents.into_iter().map(entry).collect()
 }
 
 /// Whether a presented secret is the configured one. Blanks around either do not count.

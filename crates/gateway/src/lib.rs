@@ -5,6 +5,7 @@
 //! store; events leave through the `hub`.
 
 mod approvals;
+mod agents;
 mod clock;
 mod config;
 mod connection;
@@ -22,6 +23,7 @@ mod logs;
 mod methods;
 mod node_host;
 mod nodes;
+mod models;
 mod outbound;
 mod outbox;
 mod pairing;
@@ -29,12 +31,15 @@ mod presence;
 mod preview;
 mod scheduler;
 mod settings;
+mod skills;
 mod standing;
 mod state;
 mod tokens;
 mod transcript;
 mod web;
 mod websocket;
+mod wizard;
+mod workspace;
 
 use std::{
     sync::{
@@ -48,6 +53,7 @@ use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use clawgate_core::{approval::shown, exec_policy::runs_others};
+pub use agents::{Agent, AgentChange, AgentError, Place, Pruned, Roster, identity_in};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
@@ -58,6 +64,9 @@ pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
     edit_config, parse_config,
 };
+pub use models::{Described, Model, ModelDefaults, key_source, models};
+pub use preview::{Preview, PreviewSlot, preview};
+pub use skills::{managed_dir, report as skill_report};
 pub use state::StateError;
 
 /// Version that the gateway tells.
@@ -90,6 +99,7 @@ pub(crate) struct Gateway {
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
+    pub wizards: wizard::Wizards,
     /// How deliveries go out.
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,
     pub routes: axum::Router,

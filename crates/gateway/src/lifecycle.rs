@@ -312,6 +312,7 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
+        wizards: crate::wizard::Wizards::default(),
         delivery_way: outbox.way(),
         settings: Settings::new(sources, stamp, &config),
         live: arc_swap::ArcSwap::from_pointee(config),

@@ -75,6 +75,8 @@ events! {
     NodeInvokeCancel = "node.invoke.cancel", Gate::Targeted, false;
     /// Other wake words.
     VoicewakeChanged = "voicewake.changed", Gate::ScopeAndNodes(Scope::READ), true;
+    /// Somebody began or ended to talk.
+    TalkMode = "talk.mode", Gate::Scope(Scope::TALK), true;
     /// A device asks to be paired.
     DevicePairRequested = "device.pair.requested", Gate::Scope(Scope::PAIRING), true;
     /// A pairing request was decided.

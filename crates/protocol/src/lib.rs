@@ -9,6 +9,9 @@
 pub mod config;
 pub mod chat;
 pub mod approval;
+pub mod agent;
+pub mod channel;
+pub mod config;
 pub mod connect;
 pub mod cron;
 pub mod device;
@@ -23,10 +26,14 @@ pub mod proof;
 pub mod scope;
 pub mod session;
 pub mod shape;
+pub mod skill;
 pub mod system;
 pub mod token;
 mod unserved;
 pub mod usage;
+pub mod update;
+pub mod voice;
+pub mod wizard;
 
 pub use error::{Dialect, ErrorCode, ErrorShape, ReceivedError};
 pub use ids::{ConnId, DeviceId, JobId, PairingRequestId, RunId};

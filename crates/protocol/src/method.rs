@@ -10,12 +10,14 @@ use crate::{
     config, cron, device,
     chat, cron, device,
     approval, cron, device,
+    agent, channel, config, cron, device,
     error::Dialect,
     node,
     scope::Scope,
     session,
     shape::{Field, NON_EMPTY, Shape, optional, required, since_v4},
     system, unserved, usage,
+    skill, system, unserved, update, voice, wizard,
 };
 
 /// Who may call a method.
@@ -91,6 +93,9 @@ macro_rules! access {
     };
     (pairing) => {
         Access::Scope(Scope::PAIRING)
+    };
+    (talk) => {
+        Access::Scope(Scope::TALK)
     };
     (approvals) => {
         Access::Scope(Scope::APPROVALS)
@@ -249,6 +254,82 @@ methods! {
     ModelsList = "models.list", read / read, true, free, Some(Shape::Object(MODELS_LIST));
     /// Configured agents.
     AgentsList = "agents.list", read / read, true, free, NO_PARAMS;
+    /// Adds an agent to the configuration and makes its workspace.
+    AgentsCreate = "agents.create", admin / admin, true, free, Some(Shape::Object(agent::CREATE));
+    /// Changes an agent.
+    AgentsUpdate = "agents.update", admin / admin, true, free, Some(Shape::Object(agent::UPDATE));
+    /// Removes an agent.
+    AgentsDelete = "agents.delete", admin / admin, true, free, Some(Shape::Object(agent::DELETE));
+    /// The files of a workspace that the wire knows.
+    AgentsFilesList = "agents.files.list", read / read, true, free, Some(Shape::Object(agent::FILES_LIST));
+    /// One of them.
+    AgentsFilesGet = "agents.files.get", read / read, true, free, Some(Shape::Object(agent::FILES_GET));
+    /// Writes one of them.
+    AgentsFilesSet = "agents.files.set", admin / admin, true, free, Some(Shape::Object(agent::FILES_SET));
+    /// Who an agent is.
+    AgentIdentityGet = "agent.identity.get", read / read, true, free, Some(Shape::Object(agent::IDENTITY_GET));
+    /// A turn of an agent; refused until turns exist.
+    Agent = "agent", write / write, false, free, Some(Shape::Object(agent::RUN));
+    /// Waits for a turn; refused until turns exist.
+    AgentWait = "agent.wait", write / write, false, free, Some(Shape::Object(agent::WAIT));
+    /// A turn of a chat; refused until turns exist.
+    ChatSend = "chat.send", write / write, false, free, Some(Shape::Object(agent::CHAT_SEND));
+    /// Ends turns of a chat: none runs.
+    ChatAbort = "chat.abort", write / write, false, free, Some(Shape::Object(agent::CHAT_ABORT));
+    /// The tools that agents have.
+    ToolsCatalog = "tools.catalog", read / read, true, free, Some(Shape::Object(agent::TOOLS_CATALOG));
+    /// Skills, and what they lack.
+    SkillsStatus = "skills.status", read / read, true, free, Some(Shape::Object(agent::OF_AGENT));
+    /// Programs that skills want, for nodes.
+    SkillsBins = "skills.bins", node / node, true, free, NO_PARAMS;
+    /// Runs an installer of a skill; there is none.
+    SkillsInstall = "skills.install", admin / admin, false, free, Some(Shape::Object(skill::INSTALL));
+    /// Turns a skill on or off and gives it its key.
+    SkillsUpdate = "skills.update", admin / admin, true, free, Some(Shape::Object(skill::UPDATE));
+    /// Channels and their accounts: none.
+    ChannelsStatus = "channels.status", read / read, true, free, Some(Shape::Object(channel::STATUS));
+    /// Logs a channel out; there is none.
+    ChannelsLogout = "channels.logout", admin / admin, false, free, Some(Shape::Object(channel::LOGOUT));
+    /// Logs a channel in by a picture; there is none.
+    WebLoginStart = "web.login.start", admin / admin, false, free, Some(Shape::Object(channel::LOGIN_START));
+    /// Waits for that.
+    WebLoginWait = "web.login.wait", admin / admin, false, free, Some(Shape::Object(channel::LOGIN_WAIT));
+    /// Sends a message through a channel; there is none.
+    Send = "send", write / write, false, free, Some(Shape::Object(channel::SEND));
+    /// Sends a poll through a channel; there is none.
+    Poll = "poll", write / write, false, free, Some(Shape::Object(channel::POLL));
+    /// Sends a test push to a node; no push service is there.
+    PushTest = "push.test", write / write, false, free, Some(Shape::Object(channel::PUSH_TEST));
+    /// Controls a browser; there is none.
+    BrowserRequest = "browser.request", write / write, false, free, None;
+    /// Speech: off.
+    TtsStatus = "tts.status", read / read, false, free, None;
+    /// Services that speak: none.
+    TtsProviders = "tts.providers", read / read, false, free, None;
+    /// Turns speech on; refused.
+    TtsEnable = "tts.enable", write / write, false, free, None;
+    /// Turns speech off, which it is.
+    TtsDisable = "tts.disable", write / write, false, free, None;
+    /// Speaks a text; refused.
+    TtsConvert = "tts.convert", write / write, false, free, None;
+    /// Chooses who speaks; refused.
+    TtsSetProvider = "tts.setProvider", write / write, false, free, None;
+    /// What apps need to know to talk.
+    TalkConfig = "talk.config", read / read, true, free, Some(Shape::Object(voice::TALK_CONFIG));
+    /// Tells the others that somebody talks.
+    TalkMode = "talk.mode", write / talk, true, free, Some(Shape::Object(voice::TALK_MODE));
+    /// Whether memory search works: it is not there.
+    DoctorMemoryStatus = "doctor.memory.status", read / read, true, free, None;
+    /// How this program is updated; changes nothing.
+    UpdateRun = "update.run", admin / admin, true, limited, Some(Shape::Object(update::RUN));
+    /// Begins the onboarding wizard.
+    WizardStart = "wizard.start", admin / admin, true, free, Some(Shape::Object(wizard::START));
+    /// Answers its step.
+    WizardNext = "wizard.next", admin / admin, true, free, Some(Shape::Object(wizard::NEXT));
+    /// Ends it without a change.
+    WizardCancel = "wizard.cancel", admin / admin, true, free, Some(Shape::Object(wizard::SESSION));
+    /// How it stands.
+    WizardStatus = "wizard.status", admin / admin, true, free, Some(Shape::Object(wizard::SESSION));
     /// Sessions, newest first.
     SessionsList = "sessions.list", read / read, true, free, Some(Shape::Object(session::LIST));
     /// Beginnings of conversations.
@@ -397,12 +478,10 @@ pub(crate) const NODE_ONLY_V3: &[&str] = &[
     "node.canvas.capability.refresh",
     "node.pending.pull",
     "node.pending.ack",
-    "skills.bins",
 ];
 
 /// Methods that belong to the node role on wire 4, served here or not.
 pub(crate) const NODE_ONLY_V4: &[&str] = &[
-    "skills.bins",
     "node.pluginSurface.refresh",
     "node.pluginTools.update",
     "node.skills.update",

@@ -302,34 +302,3 @@ fn fill(shown: &mut Value, config: &Config) {
     }
     gateway["auth"]["mode"] = config.auth.mode().into();
 }
-
-pub(crate) fn models(call: &Call<'_>) -> Answer {
-    now(|| {
-        call.fits()?;
-        Ok(Reply::json(
-            &json!({"models": call.gateway.config().models}),
-        ))
-    })
-}
-
-pub(crate) fn agents(call: &Call<'_>) -> Answer {
-    now(|| {
-        call.fits()?;
-        let agents: Vec<Value> = call
-            .gateway
-            .health
-            .agents()
-            .iter()
-            .map(|agent| match &agent.name {
-                Some(name) => json!({"id": agent.id, "name": name}),
-                None => json!({"id": agent.id}),
-            })
-            .collect();
-        Ok(Reply::json(&json!({
-            "defaultId": call.gateway.health.default_agent(),
-            "mainKey": "main",
-            "scope": "per-sender",
-            "agents": agents,
-        })))
-    })
-}

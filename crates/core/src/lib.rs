@@ -9,6 +9,7 @@
 pub mod authz;
 pub mod cron;
 pub mod delivery;
+pub mod hook;
 pub mod lockout;
 pub mod origin;
 pub mod pairing;

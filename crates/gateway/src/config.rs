@@ -5,7 +5,9 @@
 //! types and impossible combinations under `gateway` refuse to start, with the path and what is
 //! expected there: a security setting is never guessed.
 
+mod control_ui;
 mod cron;
+mod hooks;
 mod look;
 mod redact;
 
@@ -22,7 +24,9 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
+pub(crate) use control_ui::ControlUi;
 pub(crate) use cron::Cron;
+pub(crate) use hooks::{Action as HookAction, Hooks, Mode as HookMode};
 use look::Look;
 pub use redact::redact;
 
@@ -131,6 +135,8 @@ pub(crate) struct Config {
     pub refuse_unattributed: bool,
     pub handshake_timeout_ms: u64,
     pub cron: Cron,
+    pub control_ui: ControlUi,
+    pub hooks: Option<Hooks>,
     pub agents: Vec<AgentEntry>,
     pub models: Vec<Value>,
     /// Text of the file as read, empty when there is none.
@@ -325,6 +331,8 @@ impl Config {
             }
         };
         let cron = Cron::read(&mut look, root);
+        let control_ui = ControlUi::read(&mut look, &gateway, &ui);
+        let hooks = Hooks::read(&mut look, root, auth.as_ref());
         let agents = agents(root);
         let models = models(root);
         look.not_served(&gateway);
@@ -370,6 +378,8 @@ impl Config {
             refuse_unattributed,
             handshake_timeout_ms,
             cron,
+            control_ui,
+            hooks,
             agents,
             models,
             shown: OnceLock::new(),

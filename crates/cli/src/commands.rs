@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 pub(crate) mod config;
 pub(crate) mod cron;
+pub(crate) mod dashboard;
 pub(crate) mod devices;
 pub(crate) mod gateway;
 pub(crate) mod health;
@@ -73,6 +74,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
         Command::Import(command) => import::run(context, &command),
+        Command::Dashboard(args) => dashboard::run(context, &args),
         Command::Completion(args) => {
             if args.install || args.write_state {
                 return Err(CommandError::usage(

@@ -123,6 +123,16 @@ async function main() {
     const { operator, nodes, phone } = await fill(gateway.address, gateway.token, report);
     for (const { step, faults } of report) console.log(`FAIL ${step}\n       ${faults.join("\n       ")}`);
 
+    await step("wrong-token", async () => {
+      await page.send("Page.navigate", { url: `${gateway.address}#token=wrong` });
+      await page.until(() => page.calls.some((call) => call.method === "connect" && call.answer),
+        "the page does not try to connect");
+      await page.shows(["unauthorized", "token"], ".login-gate .callout.danger");
+      // That is what it should say; and it gives up, instead of trying until it is locked out.
+      page.calls.length = 0;
+      await page.send("Page.navigate", { url: "about:blank" });
+    });
+
     await step("login", async () => {
       await page.send("Page.navigate", { url: `${gateway.address}#token=${gateway.token}` });
       await page.until(() => page.calls.some((call) => call.method === "connect" && call.answer?.ok),

@@ -35,6 +35,8 @@ const PRE_HELLO_TOTAL_MAX: usize = 4_096;
 const TOLD_MAX: usize = 8;
 /// Time for a request's headers to arrive.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection of plain HTTP may last: one that stops reading gives its place back.
+const HTTP_MAX: Duration = Duration::from_secs(300);
 
 /// Headers that only something that forwards would send.
 const PROXY_HEADERS: &[&str] = &[
@@ -276,12 +278,12 @@ async fn serve(
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A peer that breaks HTTP or goes away is its own business.
-        _ = connection.as_mut() => {}
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
-        }
+        _ = connection.as_mut() => return,
+        () = stopping.cancelled() => {}
+        () = tokio::time::sleep(HTTP_MAX) => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
 }
 
 async fn answer(

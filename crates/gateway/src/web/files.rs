@@ -21,8 +21,8 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use super::{reply, set};
 use crate::listen::Request;
 
-/// Bytes that are read at once.
-const CHUNK: usize = 256 * 1024;
+/// Bytes that are read at once, and held for one reader at most.
+const CHUNK: usize = 64 * 1024;
 
 /// A file that may be sent.
 #[derive(Debug)]

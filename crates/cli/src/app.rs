@@ -21,6 +21,10 @@ use crate::{
         cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
         import::ImportCommand, logs::LogsArgs, models::ModelsCommand, skills::SkillsCommand,
         status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand,
+        dashboard::DashboardArgs, devices::DevicesCommand, gateway::GatewayArgs,
+        health::HealthArgs, import::ImportCommand, logs::LogsArgs, status::StatusArgs,
+        system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -251,6 +255,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate import openclaw --from ~/.openclaw --dry-run\n  clawgate import openclaw --from ~/.openclaw"
     )]
     Import(ImportCommand),
+    /// The address of the Control UI
+    #[command(
+        after_help = "Examples:\n  clawgate dashboard\n  clawgate dashboard --json | jq -r .url"
+    )]
+    Dashboard(DashboardArgs),
     /// Completion script for a shell
     #[command(
         after_help = "Examples:\n  clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate\n  clawgate completion zsh > ~/.zfunc/_clawgate\n  clawgate completion fish > ~/.config/fish/completions/clawgate.fish"
@@ -331,6 +340,7 @@ impl Command {
             Self::Skills(skills) => skills.wants_json(),
             Self::Channels(channels) => channels.wants_json(),
             Self::Import(import) => import.wants_json(),
+            Self::Dashboard(dashboard) => dashboard.connect.json,
             Self::Completion(_) => false,
         }
     }

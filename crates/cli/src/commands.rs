@@ -6,6 +6,7 @@ pub(crate) mod auth;
 pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod cron;
+pub(crate) mod dashboard;
 pub(crate) mod devices;
 pub(crate) mod gateway;
 pub(crate) mod health;
@@ -94,6 +95,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Skills(command) => skills::run(context, &command),
         Command::Channels(command) => channels::run(context, &command),
         Command::Import(command) => import::run(context, &command),
+        Command::Dashboard(args) => dashboard::run(context, &args),
         Command::Completion(args) => {
             if args.install || args.write_state {
                 return Err(CommandError::usage(

@@ -8,6 +8,7 @@
 #[path = "support/terminal.rs"]
 mod terminal;
 
+use serde_json::json;
 use terminal::Terminal;
 
 #[test]
@@ -107,6 +108,7 @@ fn every_command_explains_itself() {
         &["channels"],
         &["channels", "list"],
         &["channels", "status"],
+        &["dashboard"],
         &["completion"],
     ];
     for path in tree {
@@ -646,4 +648,31 @@ fn a_configuration_that_cannot_be_used_exits_78_and_names_the_place() {
             .complains("device.json")
             .never_says("canary"),
     );
+}
+
+#[test]
+fn the_address_has_the_port_the_base_path_and_the_token_where_no_server_sees_it() {
+    let terminal = Terminal::new().config(
+        r#"{"gateway": {"port": 4711, "auth": {"token": "a b/ü"},
+            "controlUi": {"basePath": "desk/", "root": "/srv/ui"}}}"#,
+    );
+    let url = "http://127.0.0.1:4711/desk/#token=a%20b%2F%C3%BC";
+    let done = terminal.run(&["dashboard"]).exits(0).says(url);
+    drop(done.never_says("names no directory"));
+    let told = terminal.run(&["dashboard", "--json", "--no-open"]).exits(0);
+    assert_eq!(told.json(), json!({"url": url, "tokenIncluded": true}));
+}
+
+#[test]
+fn a_password_is_never_in_the_address_and_a_missing_ui_is_said() {
+    let terminal = Terminal::new()
+        .config(r#"{"gateway": {"auth": {"mode": "password", "password": "hunter-22"}}}"#);
+    let done = terminal
+        .run(&["dashboard"])
+        .exits(0)
+        .says("http://127.0.0.1:18789/")
+        .complains("asks for the password")
+        .complains("gateway.controlUi.root")
+        .never_says("hunter-22");
+    drop(done);
 }

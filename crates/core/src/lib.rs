@@ -12,6 +12,7 @@ pub mod authz;
 pub mod cron;
 pub mod delivery;
 pub mod exec_policy;
+pub mod hook;
 pub mod lockout;
 pub mod node;
 pub mod origin;

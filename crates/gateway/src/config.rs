@@ -5,7 +5,9 @@
 //! types and impossible combinations under `gateway` refuse to start, with the path and what is
 //! expected there: a security setting is never guessed.
 
+mod control_ui;
 mod cron;
+mod hooks;
 mod look;
 mod redact;
 mod schema;
@@ -24,7 +26,9 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
+pub(crate) use control_ui::ControlUi;
 pub(crate) use cron::Cron;
+pub(crate) use hooks::{Action as HookAction, Hooks, Mode as HookMode};
 use look::Look;
 pub use redact::redact;
 pub(crate) use redact::{REDACTED, names_secret};
@@ -145,6 +149,8 @@ pub(crate) struct Config {
     pub cron: Cron,
     /// Commands of nodes.
     pub nodes: CommandRules,
+    pub control_ui: ControlUi,
+    pub hooks: Option<Hooks>,
     pub agents: Vec<AgentEntry>,
     /// `agents.defaults.model`, as `provider/model`.
     pub default_model: Option<String>,
@@ -366,6 +372,8 @@ impl Config {
             allow: look.texts(&nodes, "gateway.nodes.allowCommands", "allowCommands"),
             deny: look.texts(&nodes, "gateway.nodes.denyCommands", "denyCommands"),
         };
+        let control_ui = ControlUi::read(&mut look, &gateway, &ui);
+        let hooks = Hooks::read(&mut look, root, auth.as_ref());
         let agents = agents(&parsed);
         look.not_served(&gateway);
 
@@ -412,6 +420,8 @@ impl Config {
             reload,
             cron,
             nodes,
+            control_ui,
+            hooks,
             agents,
             default_model: crate::agents::primary_model(parsed.pointer("/agents/defaults/model")),
             shown: OnceLock::new(),

@@ -41,17 +41,16 @@ impl Guard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(&self, purpose: Purpose, source: Source) -> Result<Attempt, CredentialFault> {
-        self.lock()
-            .reserve(purpose, source, now_ms())
-            .map_err(|retry_after_ms| CredentialFault::RateLimited { retry_after_ms })
+    /// Reserves an attempt, or says how many milliseconds there is none.
+    pub(crate) fn reserve(&self, purpose: Purpose, source: Source) -> Result<Attempt, u64> {
+        self.lock().reserve(purpose, source, now_ms())
     }
 
-    fn succeeded(&self, attempt: Attempt) {
+    pub(crate) fn succeeded(&self, attempt: Attempt) {
         self.lock().succeeded(attempt);
     }
 
-    fn failed(&self, attempt: Attempt) {
+    pub(crate) fn failed(&self, attempt: Attempt) {
         self.lock().failed(attempt);
     }
 
@@ -141,7 +140,10 @@ impl Checker<'_> {
         presented: &Presented<'_>,
         purpose: Purpose,
     ) -> Result<Attempt, CredentialFault> {
-        let attempt = self.guard.reserve(purpose, source(presented))?;
+        let attempt = self
+            .guard
+            .reserve(purpose, source(presented))
+            .map_err(|retry_after_ms| CredentialFault::RateLimited { retry_after_ms })?;
         if attempt.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(attempt.delay_ms)).await;
         }

@@ -104,6 +104,8 @@ pub(crate) struct Gateway {
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,
     pub routes: axum::Router,
     pub readiness: Arc<Readiness>,
+    pub web: web::Web,
+    pub readiness: Readiness,
     pub pre_hello: listen::PreHello,
     /// Control-plane writes of callers elsewhere.
     pub write_windows: std::sync::Mutex<clawgate_core::write_limit::WriteWindows>,

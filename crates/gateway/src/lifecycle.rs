@@ -297,14 +297,14 @@ fn open(
         Arc::new(move || told.status_changed()),
         outbox.waker(),
     )?;
-    let readiness = Arc::new(Readiness {
+    let readiness = Readiness {
         started,
         ready: AtomicBool::new(false),
-    });
+    };
     let gateway = Arc::new(Gateway {
         guard: Guard::new(config.rate_limit),
         presence: Presence::new(SelfEntry::of_this_machine(VERSION)),
-        routes: web::routes(Arc::clone(&readiness)),
+        web: web::Web::default(),
         pre_hello: listen::PreHello::default(),
         write_windows: std::sync::Mutex::default(),
         stopping: CancellationToken::new(),

@@ -20,9 +20,8 @@ use clawgate_core::{
 use hyper::{HeaderMap, Method, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tower::ServiceExt as _;
 
-use crate::{Gateway, connection, logs};
+use crate::{Gateway, connection, logs, web};
 
 /// Sockets of one address that may be unauthenticated at once, as in wire 4. They count from the
 /// moment at which they are accepted, whatever they say or do not say.
@@ -36,6 +35,8 @@ const PRE_HELLO_TOTAL_MAX: usize = 4_096;
 const TOLD_MAX: usize = 8;
 /// Time for a request's headers to arrive.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection of plain HTTP may last: one that stops reading gives its place back.
+const HTTP_MAX: Duration = Duration::from_secs(300);
 
 /// Headers that only something that forwards would send.
 const PROXY_HEADERS: &[&str] = &[
@@ -277,12 +278,12 @@ async fn serve(
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A peer that breaks HTTP or goes away is its own business.
-        _ = connection.as_mut() => {}
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
-        }
+        _ = connection.as_mut() => return,
+        () = stopping.cancelled() => {}
+        () = tokio::time::sleep(HTTP_MAX) => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
 }
 
 async fn answer(
@@ -298,12 +299,7 @@ async fn answer(
         .is_some_and(|value| value.trim().eq_ignore_ascii_case("websocket"));
     if !wants_websocket {
         let (parts, body) = request.into_parts();
-        let request = hyper::Request::from_parts(parts, Body::new(body));
-        let routes = gateway.routes.clone();
-        return routes
-            .oneshot(request)
-            .await
-            .unwrap_or_else(|never| match never {});
+        return Box::pin(web::answer(&gateway, parts, Body::new(body), address)).await;
     }
     let accept = match upgrade_key(&request) {
         Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
@@ -313,12 +309,9 @@ async fn answer(
         }
     };
     let way = way(&gateway, request.headers(), address.ip());
-    if way.peer == Peer::LoopbackProxied && gateway.config().trusted_proxies.is_empty() {
-        if gateway.config().refuse_unattributed {
-            log_refused(StatusCode::FORBIDDEN, "proxy_attribution_required", address);
-            return unattributed();
-        }
-        gateway.warn_unattributed();
+    if is_refused_as_unattributed(&gateway, &way) {
+        log_refused(StatusCode::FORBIDDEN, "proxy_attribution_required", address);
+        return unattributed();
     }
     if place.room == Room::Full {
         let text = "Too many unauthenticated connections";
@@ -439,6 +432,19 @@ pub(crate) fn way(gateway: &Gateway, headers: &HeaderMap, socket: IpAddr) -> Way
     )
 }
 
+/// Whether a request is refused because something forwarded it that nobody vouches for; where that
+/// is allowed, it is said once.
+pub(crate) fn is_refused_as_unattributed(gateway: &Gateway, way: &Way) -> bool {
+    let config = gateway.config();
+    if way.peer != Peer::LoopbackProxied || !config.trusted_proxies.is_empty() {
+        return false;
+    }
+    if !config.refuse_unattributed {
+        gateway.warn_unattributed();
+    }
+    config.refuse_unattributed
+}
+
 /// One line for an upgrade that is refused by HTTP.
 fn log_refused(status: StatusCode, reason: &'static str, address: SocketAddr) {
     tracing::warn!(
@@ -461,7 +467,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 }
 
 /// Wire 4's answer to proxied requests that nobody vouches for.
-fn unattributed() -> Response<Body> {
+pub(crate) fn unattributed() -> Response<Body> {
     let body = serde_json::json!({"error": {
         "message": "Proxy client attribution is required. Configure gateway.trustedProxies narrowly and make the proxy overwrite or safely rebuild forwarded client headers.",
         "type": "proxy_attribution_required",

@@ -183,18 +183,44 @@ pub fn request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> HttpAnswer {
+    exchange(address, method, path, headers, None)
+}
+
+/// One POST on its own connection, with the length of its body.
+pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> HttpAnswer {
+    exchange(address, "POST", path, headers, Some(body))
+}
+
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> HttpAnswer {
     let mut stream = dial(address);
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    let is_host = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("host");
+    if !headers.iter().any(is_host) {
+        text.push_str("Host: ");
+        text.push_str(&address.to_string());
+        text.push_str("\r\n");
+    }
     for (name, value) in headers {
         text.push_str(name);
         text.push_str(": ");
         text.push_str(value);
         text.push_str("\r\n");
     }
+    if let Some(body) = body {
+        text.push_str("Content-Length: ");
+        text.push_str(&body.len().to_string());
+        text.push_str("\r\n");
+    }
     text.push_str("\r\n");
-    stream
-        .write_all(text.as_bytes())
-        .expect("the request can be written");
+    text.push_str(body.unwrap_or_default());
+    // A gateway that refuses before it has read everything may close meanwhile.
+    let _ = stream.write_all(text.as_bytes());
     let (answer, rest) = HttpAnswer::read(&mut stream);
     if method == "HEAD" {
         // Whatever follows would be a body that must not be there.

@@ -1,0 +1,193 @@
+// Drives the Control UI through everything that it has; see ./run.
+
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { openBrowser, within } from "./browser.mjs";
+import { Device, Peer } from "./peer.mjs";
+import { names, tabs } from "./tabs.mjs";
+
+const { values: options } = parseArgs({
+  options: Object.fromEntries(
+    ["chromium", "root", "bin", "out", "url", "token", "only"].map((name) => [name, { type: "string" }]),
+  ),
+});
+const OPERATOR = ["operator.admin", "operator.approvals", "operator.pairing"];
+const CLI = { id: "cli", mode: "cli", displayName: "Setup" };
+/** Something that forwards: whoever comes through it is not on this machine. */
+const ELSEWHERE = { "X-Forwarded-For": "203.0.113.9" };
+
+/** Starts a gateway with the UI on a state directory of its own. */
+async function startGateway() {
+  const home = mkdtempSync(join(tmpdir(), "control-ui-gateway-"));
+  const token = "control-ui-shared-token";
+  const config = {
+    gateway: {
+      mode: "local", auth: { mode: "token", token }, controlUi: { root: options.root }, customBindHost: names.bindHost,
+    },
+    agents: { list: [{ id: "main", identity: { name: names.agent } }] },
+  };
+  writeFileSync(join(home, "clawgate.json"), JSON.stringify(config, null, 2));
+  const child = spawn(options.bin, ["gateway", "run", "--port", "0", "--state-dir", join(home, "state"), "--config",
+    join(home, "clawgate.json")], {
+    env: { HOME: home, PATH: process.env.PATH, NO_COLOR: "1" }, stdio: ["ignore", "ignore", "pipe"],
+  });
+  let said = "";
+  const address = await within(new Promise((resolve, reject) => {
+    child.stderr.on("data", (data) => {
+      said += data;
+      const found = said.match(/listening url=ws:\/\/(\S+)/);
+      if (found) resolve(`http://${found[1]}/`);
+    });
+    child.once("exit", () => reject(new Error(`the gateway ended: ${said}`)));
+  }), () => `the gateway does not start: ${said}`);
+  const close = async () => {
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill();
+    await within(gone, "the gateway does not end");
+    rmSync(home, { recursive: true, force: true });
+  };
+  return { address, token, close };
+}
+
+/** Everything that the tabs should show. What cannot be made is told, and then missing on its tab. */
+async function fill(address, token, report) {
+  const operator = await Peer.connect(address, { token, device: new Device(), client: CLI, scopes: OPERATOR });
+  const made = async (what, run) => {
+    try {
+      await run();
+    } catch (error) {
+      report.push({ step: `making ${what}`, faults: [error.message] });
+    }
+  };
+  await made("a session", async () => {
+    await operator.call("sessions.patch", { key: "main", label: names.session });
+    await operator.call("chat.inject", { sessionKey: "main", message: names.note });
+  });
+  await made("a job that ran", async () => {
+    const job = await operator.call("cron.add", {
+      name: names.job, enabled: true, schedule: { kind: "every", everyMs: 3_600_000 }, sessionTarget: "main",
+      wakeMode: "next-heartbeat", payload: { kind: "systemEvent", text: "the plants are thirsty" },
+    });
+    await operator.call("cron.run", { id: job.id, mode: "force" });
+  });
+  const nodes = [];
+  await made("a node", async () => {
+    nodes.push(await Peer.connect(address, {
+      token, device: new Device(), role: "node",
+      client: { id: "node-host", mode: "node", displayName: names.node, platform: "linux" },
+      more: { caps: ["system"], commands: ["system.run", "system.which"] },
+    }));
+  });
+  const phone = { token, device: new Device(), client: { ...CLI, displayName: names.phone }, scopes: ["operator.read"],
+    headers: ELSEWHERE };
+  await made("a device that asks", async () => {
+    const refusal = await Peer.connect(address, phone).then(() => null, (error) => error);
+    if (!/pairing required/.test(refusal?.message)) throw new Error(`a device from elsewhere: ${refusal?.message}`);
+  });
+  return { operator, nodes, phone };
+}
+
+/** What is wrong on the page now: banners, refusals, errors. */
+async function faults(page, from) {
+  const banners = await page.evaluate(() => [...document.querySelectorAll(".callout.danger, .pill.danger")]
+    .map((element) => element.textContent.trim().replace(/\s+/g, " ")).filter((text) => text));
+  const refused = page.calls.slice(from).filter((call) => call.answer && !call.answer.ok);
+  return [
+    ...new Set([
+      ...page.faults.splice(0),
+      ...banners.map((text) => `banner: ${text}`),
+      ...refused.map(({ method, answer }) => `${method} is refused: ${answer.error?.message}`),
+    ]),
+  ];
+}
+
+async function main() {
+  mkdirSync(options.out, { recursive: true });
+  const report = [];
+  const gateway = options.url ? { address: options.url, token: options.token, close() {} } : await startGateway();
+  const browser = await openBrowser(options.chromium);
+  const { page } = browser;
+  const step = async (name, run) => {
+    const from = page.calls.length;
+    const found = [];
+    await run(from).catch((error) => found.push(error.message));
+    found.push(...await faults(page, from));
+    await page.screenshot(join(options.out, `${name}.png`));
+    report.push({ step: name, faults: found });
+    console.log(`${found.length === 0 ? "ok  " : "FAIL"} ${name}${found.map((fault) => `\n       ${fault}`).join("")}`);
+  };
+  try {
+    const { operator, nodes, phone } = await fill(gateway.address, gateway.token, report);
+    for (const { step, faults } of report) console.log(`FAIL ${step}\n       ${faults.join("\n       ")}`);
+
+    await step("wrong-token", async () => {
+      await page.send("Page.navigate", { url: `${gateway.address}#token=wrong` });
+      await page.until(() => page.calls.some((call) => call.method === "connect" && call.answer),
+        "the page does not try to connect");
+      await page.shows(["unauthorized", "token"], ".login-gate .callout.danger");
+      // That is what it should say; and it gives up, instead of trying until it is locked out.
+      page.calls.length = 0;
+      await page.send("Page.navigate", { url: "about:blank" });
+    });
+
+    await step("login", async () => {
+      await page.send("Page.navigate", { url: `${gateway.address}#token=${gateway.token}` });
+      await page.until(() => page.calls.some((call) => call.method === "connect" && call.answer?.ok),
+        "the page does not connect");
+      const place = await page.evaluate(() => location.href);
+      if (place.includes(gateway.token)) throw new Error("the token stays in the address");
+      const { paired } = await operator.call("device.pair.list");
+      if (!paired.some((device) => device.clientId === "openclaw-control-ui")) {
+        throw new Error("the browser is not among the paired devices");
+      }
+    });
+
+    for (const { tab, calls, shows } of tabs) {
+      await step(tab, async (from) => {
+        // The chat is what the page begins with.
+        const since = tab === "chat" ? 0 : from;
+        if (tab !== "chat") {
+          await page.evaluate((tab) => document.querySelector(`a.nav-item[href$="/${tab}"]`).click(), tab);
+        }
+        const missing = () => calls.filter((method) =>
+          !page.calls.slice(since).some((call) => call.method === method && call.answer));
+        await page.until(() => missing().length === 0, () => `not called or not answered: ${missing().join(", ")}`);
+        await page.shows(shows);
+      });
+    }
+
+    await step("approve", async () => {
+      await page.evaluate(() => document.querySelector(`a.nav-item[href$="/nodes"]`).click());
+      await page.shows([names.phone, "Pending", "Approve"]);
+      await page.evaluate((name) => {
+        const row = [...document.querySelectorAll(".list-item")].find((row) => row.textContent.includes(name)
+          && row.textContent.includes("Approve"));
+        [...row.querySelectorAll("button")].find((button) => button.textContent.trim() === "Approve").click();
+      }, names.phone);
+      await page.until(() => page.calls.some((call) => call.method === "device.pair.approve" && call.answer?.ok),
+        "the approval is not answered");
+      (await Peer.connect(gateway.address, phone)).close();
+    });
+
+    await step("reload", async (from) => {
+      await page.send("Page.navigate", { url: `${gateway.address}cron` });
+      await page.until(() => page.calls.slice(from).some((call) => call.method === "cron.list" && call.answer?.ok),
+        "the page does not come back");
+      await page.shows([names.job]);
+    });
+
+    for (const peer of [operator, ...nodes]) peer.close();
+  } finally {
+    await browser.close();
+    await gateway.close();
+  }
+  writeFileSync(join(options.out, "report.json"), JSON.stringify(report, null, 2));
+  const failed = report.filter(({ faults }) => faults.length > 0);
+  console.log(`${report.length - failed.length} of ${report.length} ok; see ${options.out}`);
+  process.exitCode = failed.length === 0 ? 0 : 1;
+}
+
+await main();

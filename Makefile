@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help quickstart test lint fmt doc bench build interop torture
+.PHONY: help quickstart test lint fmt doc bench build interop clients torture
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
 	@echo 'make doc          the documentation of the code'
 	@echo 'make interop      the real OpenClaw client against this gateway (needs the interop kit)'
+	@echo 'make clients      the published clients of wire 4 against this gateway (needs npm)'
 
 build:
 	$(CARGO) build --release --locked -p clawgate-cli
@@ -39,6 +40,10 @@ bench: build
 
 interop:
 	@scripts/interop $(ARGS)
+
+clients:
+	$(CARGO) build --locked -q -p clawgate-cli
+	@tests/clients/run --bin $${CARGO_TARGET_DIR:-target}/debug/clawgate $(ARGS)
 
 torture:
 	CLAWGATE_SEEDS=100000 $(CARGO) test --locked -p clawgate-core --test cron_planner -- --nocapture

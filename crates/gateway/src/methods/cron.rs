@@ -324,8 +324,12 @@ fn needle(query: Option<String>) -> Option<String> {
 }
 
 fn unknown(id: &JobId) -> ErrorShape {
-    ErrorShape::invalid(format!("unknown cron job id: {id}"))
-        .with_details(json!({"code": "CRON_JOB_NOT_FOUND", "jobId": id}))
+    let mut details = json!({"code": "CRON_JOB_NOT_FOUND"});
+    // What is longer than any id is not given back.
+    if id.as_str().len() <= 256 {
+        details["jobId"] = json!(id);
+    }
+    ErrorShape::invalid(format!("unknown cron job id: {id}")).with_details(details)
 }
 
 fn failed(error: SchedulerError, id: &JobId) -> ErrorShape {

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help quickstart test lint fmt doc bench build interop clients torture
+.PHONY: help quickstart test lint fmt doc bench build interop clients conformance torture
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -14,6 +14,8 @@ help:
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
 	@echo 'make doc          the documentation of the code'
 	@echo 'make interop      the real OpenClaw client against this gateway (needs the interop kit)'
+	@echo 'make conformance  the dialogues of tests/conformance against any gateway'
+	@echo '                  (ARGS="--url ws://127.0.0.1:18789 --token TOKEN")'
 	@echo 'make clients      the published clients of wire 4 against this gateway (needs npm)'
 
 build:
@@ -40,6 +42,9 @@ bench: build
 
 interop:
 	@scripts/interop $(ARGS)
+
+conformance:
+	@$(CARGO) run --locked -q -p clawgate-testkit --bin conformance -- $(ARGS)
 
 clients:
 	$(CARGO) build --locked -q -p clawgate-cli

@@ -120,7 +120,7 @@ fn fitting(shape: &Shape, dialect: Dialect) -> Value {
         Shape::Bool | Shape::False => json!(false),
         Shape::Null => Value::Null,
         Shape::Const(text) => json!(text),
-        Shape::OneOf(texts) => json!(texts[0]),
+        Shape::OneOf(texts) | Shape::Enum(texts) => json!(texts[0]),
         Shape::List { of, min, .. } => Value::Array(vec![fitting(of, dialect); min]),
         Shape::MapOf(_) => json!({}),
         Shape::Object(fields) => Value::Object(

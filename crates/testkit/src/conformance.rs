@@ -85,7 +85,7 @@ pub fn load(folder: &Path) -> Result<Vec<Dialogue>, String> {
                     || (!step["ok"].is_null() && !step["error"].is_null())
                     || (!step["hello"].is_null() && !step["refused"].is_null())
             });
-            if forks != !dialogue.differs.is_empty() {
+            if forks == dialogue.differs.is_empty() {
                 return Err(format!(
                     "{}: `differs` belongs to dialogues with two ways, and to no other",
                     dialogue.name
@@ -518,7 +518,7 @@ pub fn differences(want: &Value, got: &Value, path: &str) -> Vec<String> {
                 named.insert(key);
                 match object.get(key) {
                     Some(_) if value == "<absent>" => {
-                        found.push(format!("{path}/{key}: it is there"))
+                        found.push(format!("{path}/{key}: it is there"));
                     }
                     None if optional || value == "<absent>" => {}
                     None => found.push(format!("{path}/{key}: it is missing")),

@@ -4,6 +4,12 @@
 //! One line per dialogue and wire, and at the end `N passed, N failed, N waiting`: those that wait
 //! need a method that the gateway does not serve. Exit 1 when one failed, 2 for wrong usage.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what it prints is what it is for"
+)]
+
 use std::{net::ToSocketAddrs as _, path::PathBuf, process::ExitCode};
 
 use clawgate_testkit::conformance::{Outcome, Target, load, play, wires};

@@ -1,10 +1,5 @@
 //! The dialogues of `tests/conformance`, played to this gateway. They passed on 2026.3.13 as well.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
-
 use std::path::Path;
 
 use clawgate_protocol::method::Method;

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help quickstart test lint fmt doc bench build interop control-ui torture
+.PHONY: help quickstart test lint fmt doc bench build interop control-ui clients conformance torture
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -15,6 +15,9 @@ help:
 	@echo 'make doc          the documentation of the code'
 	@echo 'make interop      the real OpenClaw client against this gateway (needs the interop kit)'
 	@echo 'make control-ui   the published Control UI in a real browser against this gateway (sets itself up)'
+	@echo 'make conformance  the dialogues of tests/conformance against any gateway'
+	@echo '                  (ARGS="--url ws://127.0.0.1:18789 --token TOKEN")'
+	@echo 'make clients      the published clients of wire 4 against this gateway (needs npm)'
 
 build:
 	$(CARGO) build --release --locked -p clawgate-cli
@@ -43,6 +46,13 @@ interop:
 
 control-ui:
 	@tests/control-ui/run $(ARGS)
+
+conformance:
+	@$(CARGO) run --locked -q -p clawgate-testkit --bin conformance -- $(ARGS)
+
+clients:
+	$(CARGO) build --locked -q -p clawgate-cli
+	@tests/clients/run --bin $${CARGO_TARGET_DIR:-target}/debug/clawgate $(ARGS)
 
 torture:
 	CLAWGATE_SEEDS=100000 $(CARGO) test --locked -p clawgate-core --test cron_planner -- --nocapture

@@ -53,6 +53,79 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn pages_of_one_inventory_carry_one_revision_on_wire_4() {
+    let gateway = gateway!();
+    let mut client = gateway.owner(4);
+    let page = |client: &mut Client, params: Value| client.call("cron.list", &params);
+    let revision = |page: &Value| page["snapshotRevision"].as_str().unwrap().to_owned();
+    let nothing = revision(&page(&mut client, json!({})));
+    assert!(!nothing.is_empty());
+    let first = client.call("cron.add", &job(&json!({"name": "first"})));
+    let second = client.call(
+        "cron.add",
+        &job(&json!({"name": "second", "agentId": "main"})),
+    );
+    client.call(
+        "cron.add",
+        &job(&json!({"name": "third", "schedule": {"kind": "cron", "expr": "0 9 * * *"}})),
+    );
+
+    let (one, two) = (
+        page(&mut client, json!({"limit": 2, "compact": true})),
+        page(&mut client, json!({"limit": 2, "offset": 2})),
+    );
+    assert_eq!(revision(&one), revision(&two));
+    assert_ne!(revision(&one), nothing);
+    assert_eq!(one["nextOffset"], 2);
+    assert_eq!(two["nextOffset"], Value::Null);
+    assert_eq!(two["jobs"][0]["effectiveAgentId"], "main");
+    assert_eq!(one["jobs"][0]["scheduleKind"], "every");
+    assert_eq!(one["jobs"][0]["payload"], Value::Null);
+
+    for (params, names) in [
+        (json!({"scheduleKind": "cron"}), &["third"][..]),
+        (json!({"scheduleKind": "on-exit"}), &[]),
+        (json!({"trigger": "conditional"}), &[]),
+        (json!({"agentId": "other"}), &[]),
+        (json!({"agentId": "main"}), &["first", "second", "third"]),
+        (
+            json!({"lastRunStatus": "unknown"}),
+            &["first", "second", "third"],
+        ),
+        (json!({"lastRunStatus": "ok"}), &[]),
+    ] {
+        let answer = page(&mut client, params.clone());
+        let mut found: Vec<&str> = answer["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["name"].as_str().unwrap())
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, names, "{params}");
+        assert_eq!(answer["total"], names.len(), "{params}");
+    }
+
+    let mut last = revision(&one);
+    for change in ["cron.update", "cron.remove"] {
+        let params = match change {
+            "cron.update" => json!({"id": first["id"], "patch": {"name": "renamed"}}),
+            _ => json!({"id": second["id"]}),
+        };
+        client.call(change, &params);
+        let now = revision(&page(&mut client, json!({})));
+        assert_ne!(now, last, "after {change}");
+        last = now;
+    }
+    let older = gateway.owner(3).call("cron.list", &json!({}));
+    assert_eq!(
+        keys(&older),
+        ["jobs", "total", "offset", "limit", "hasMore", "nextOffset"]
+    );
+    assert_eq!(older["jobs"][0]["effectiveAgentId"], Value::Null);
+}
+
+#[test]
 fn what_is_refused_has_a_reason_and_changes_nothing() {
     let gateway = gateway!();
     let mut client = gateway.owner(4);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use crate::shape::{COUNT, Field, NON_EMPTY, Shape, optional, required};
+use crate::shape::{COUNT, Field, NON_EMPTY, Shape, optional, required, since_v4};
 
 const AT: &[Field] = &[
     required("kind", Shape::Const("at")),
@@ -321,6 +321,22 @@ pub const LIST: &[Field] = &[
         Shape::OneOf(&["nextRunAtMs", "updatedAtMs", "name"]),
     ),
     optional("sortDir", Shape::OneOf(&["asc", "desc"])),
+    since_v4(
+        "scheduleKind",
+        Shape::OneOf(&["all", "at", "every", "cron", "on-exit", "stream"]),
+    ),
+    since_v4(
+        "lastRunStatus",
+        Shape::OneOf(&["all", "ok", "error", "skipped", "unknown"]),
+    ),
+    since_v4(
+        "trigger",
+        Shape::OneOf(&["all", "conditional", "unconditional"]),
+    ),
+    since_v4("agentId", NON_EMPTY),
+    since_v4("sessionKey", NON_EMPTY),
+    since_v4("compact", Shape::Bool),
+    since_v4("includeDeliveryPreviews", Shape::Bool),
 ];
 const STATUS: Shape = Shape::OneOf(&["ok", "error", "skipped"]);
 const DELIVERY_STATUSES: &[&str] = &["delivered", "not-delivered", "unknown", "not-requested"];
@@ -364,6 +380,9 @@ pub struct Job {
     /// Agent, when named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
+    /// Whose job it is, named or not. Only in lists of wire 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_agent_id: Option<String>,
     /// Session hint, when named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_key: Option<String>,
@@ -593,6 +612,10 @@ pub struct JobPage {
     pub has_more: bool,
     /// Where the next page begins.
     pub next_offset: Option<u64>,
+    /// Wire 4: pages that say the same here belong together; a client that sees another one begins
+    /// anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_revision: Option<String>,
 }
 
 /// One finished run in the history. Key order is the original's, `runId` and `queuedMs` are ours.
@@ -763,6 +786,24 @@ pub struct ListParams {
     /// `asc`, `desc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sort_dir: Option<String>,
+    /// `all` or a kind of schedule. Wire 4, like those that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule_kind: Option<String>,
+    /// `all`, how the last run ended, or `unknown` for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_status: Option<String>,
+    /// `all`, `conditional`, `unconditional`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    /// Jobs of this agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Jobs of this session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
+    /// Only what a list shows of each job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compact: Option<bool>,
 }
 
 /// Params of `cron.run`.

@@ -97,12 +97,25 @@ pub struct ErrorShape {
     pub retry_after_ms: Option<u64>,
 }
 
+/// Bytes of an error's message at most.
+pub const MESSAGE_MAX: usize = 8_192;
+
 impl ErrorShape {
-    /// An error with code and message alone.
+    /// An error with code and message alone. A message that repeats what a caller sent is cut at
+    /// [`MESSAGE_MAX`], so that it does not buy a long answer.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_MAX {
+            let mut end = MESSAGE_MAX;
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message.truncate(end);
+            message.push('…');
+        }
         Self {
             code,
-            message: message.into(),
+            message,
             details: None,
             retryable: None,
             retry_after_ms: None,

@@ -49,8 +49,10 @@ pub enum Shape {
     Null,
     /// Exactly this string.
     Const(&'static str),
-    /// One of these strings.
+    /// One of these strings, where wire 3 lists the constants one by one.
     OneOf(&'static [&'static str]),
+    /// One of these strings, where both wires say so in the same words.
+    Enum(&'static [&'static str]),
     /// A list of values of one shape with a least and a greatest length (0 = no bound above).
     List {
         /// What each item is.
@@ -205,7 +207,8 @@ impl Checker {
                     self.say(path, "must be equal to constant");
                 }
             }
-            Shape::OneOf(allowed) => self.one_of(path, value, allowed),
+            Shape::OneOf(allowed) => self.one_of(path, value, allowed, self.dialect),
+            Shape::Enum(allowed) => self.one_of(path, value, allowed, Dialect::V4),
             Shape::List { of, min, max } => self.list(path, value, of, min, max),
             Shape::MapOf(of) => match value.as_object() {
                 None => self.say(path, "must be object"),
@@ -262,14 +265,14 @@ impl Checker {
         }
     }
 
-    fn one_of(&mut self, path: &str, value: &Value, allowed: &[&str]) {
+    fn one_of(&mut self, path: &str, value: &Value, allowed: &[&str], words: Dialect) {
         if value.as_str().is_some_and(|text| allowed.contains(&text)) {
             return;
         }
         if !value.is_string() {
             self.say(path, "must be string");
         }
-        match self.dialect {
+        match words {
             Dialect::V3 => {
                 self.say(path, "must be equal to constant");
                 self.say(path, "must match a schema in anyOf");

@@ -37,6 +37,23 @@ impl Tx<'_> {
     }
 }
 
+impl Read<'_> {
+    /// Looks several times at one state, whatever is committed meanwhile.
+    ///
+    /// # Errors
+    /// The look's own error, or the database's.
+    pub fn at_once<T>(
+        &self,
+        look: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let doing = StoreError::doing("reading");
+        let snapshot = self.db.unchecked_transaction().map_err(&doing)?;
+        let seen = look()?;
+        snapshot.finish().map_err(doing)?;
+        Ok(seen)
+    }
+}
+
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// Runs inside the transaction; what it returns tells the outcome once the commit is known.
 type Act = Box<dyn FnOnce(&Connection) -> (bool, Done) + Send>;

@@ -418,6 +418,7 @@ fn pages_of_jobs_follow_filter_and_order() {
         let filter = JobFilter {
             enabled,
             query: query.map(str::to_owned),
+            ..JobFilter::default()
         };
         let (ids, total) = store
             .read_blocking(move |db| {

@@ -37,6 +37,11 @@ impl Device {
             crate::now_ms(),
             MADE.fetch_add(1, Ordering::Relaxed)
         );
+        Self::of_seed(&seed)
+    }
+
+    /// The one that everybody who knows the seed has.
+    pub fn of_seed(seed: &str) -> Self {
         Self {
             key: SigningKey::from_bytes(&Sha256::digest(seed.as_bytes()).into()),
         }

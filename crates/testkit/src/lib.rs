@@ -8,6 +8,7 @@
 //! what a test may want to look at (refusals, closes, HTTP answers) is a value.
 
 mod client;
+pub mod conformance;
 mod connect;
 mod device;
 mod gateway;

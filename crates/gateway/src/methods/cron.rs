@@ -40,7 +40,12 @@ const PAGE_MAX: u64 = 200;
 
 pub(crate) fn list(call: &Call<'_>) -> Answer {
     let store = call.gateway.store.clone();
+    let dialect = call.dialect();
+    let default_agent = call.gateway.default_agent().to_owned();
     later(call.typed::<ListParams>(), move |params| async move {
+        let named = |word: Option<String>| word.filter(|word| word != "all");
+        // No job here waits for a condition beside its schedule.
+        let nothing = params.trigger.as_deref() == Some("conditional");
         let filter = JobFilter {
             enabled: match params.enabled.as_deref() {
                 Some("all") => None,
@@ -50,6 +55,14 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
                 None => Some(true),
             },
             query: needle(params.query),
+            schedule_kind: if nothing {
+                Some(String::new())
+            } else {
+                named(params.schedule_kind)
+            },
+            last_status: named(params.last_run_status),
+            agent: params.agent_id.map(|agent| (agent, default_agent.clone())),
+            session_key: params.session_key,
         };
         let sort = match params.sort_by.as_deref() {
             Some("updatedAtMs") => JobSort::Updated,
@@ -58,27 +71,47 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         };
         let descending = params.sort_dir.as_deref() == Some("desc");
         let (wanted, from) = (params.limit, params.offset.unwrap_or(0));
-        let (jobs, total, offset, limit) = store
+        let (jobs, total, offset, limit, revision) = store
             .read(move |db| {
-                let total = db.count_cron_jobs(&filter)?;
-                // Who does not say how many wants all of them, up to a full page.
-                let all = if total == 0 { PAGE } else { total };
-                let limit = wanted.unwrap_or(all).min(PAGE_MAX);
-                let offset = from.min(total);
-                let jobs = db.cron_jobs(&filter, sort, descending, limit, offset)?;
-                Ok((jobs, total, offset, limit))
+                db.at_once(|| {
+                    let revision = match dialect {
+                        Dialect::V3 => None,
+                        Dialect::V4 => Some(db.cron_jobs_revision()?),
+                    };
+                    let total = db.count_cron_jobs(&filter)?;
+                    // Who does not say how many wants all of them, up to a full page.
+                    let all = if total == 0 { PAGE } else { total };
+                    let limit = wanted.unwrap_or(all).min(PAGE_MAX);
+                    let offset = from.min(total);
+                    let jobs = db.cron_jobs(&filter, sort, descending, limit, offset)?;
+                    Ok((jobs, total, offset, limit, revision))
+                })
             })
             .await
             .map_err(|error| error::store(&error))?;
         let end = offset + jobs.len() as u64;
-        Ok(Reply::json(&JobPage {
+        let mut page = JobPage {
             jobs: jobs.iter().map(show::job).collect::<Result<_, _>>()?,
             total,
             offset,
             limit,
             has_more: end < total,
             next_offset: (end < total).then_some(end),
-        }))
+            snapshot_revision: revision,
+        };
+        if dialect == Dialect::V4 {
+            for job in &mut page.jobs {
+                let agent = job.agent_id.as_ref().unwrap_or(&default_agent);
+                job.effective_agent_id = Some(agent.clone());
+            }
+        }
+        if params.compact != Some(true) {
+            return Ok(Reply::json(&page));
+        }
+        let compact: Value = page.jobs.iter().map(show::compact).collect();
+        let mut page = json!(page);
+        page["jobs"] = compact;
+        Ok(Reply::json(&page))
     })
 }
 
@@ -291,8 +324,12 @@ fn needle(query: Option<String>) -> Option<String> {
 }
 
 fn unknown(id: &JobId) -> ErrorShape {
-    ErrorShape::invalid(format!("unknown cron job id: {id}"))
-        .with_details(json!({"code": "CRON_JOB_NOT_FOUND", "jobId": id}))
+    let mut details = json!({"code": "CRON_JOB_NOT_FOUND"});
+    // What is longer than any id is not given back.
+    if id.as_str().len() <= 256 {
+        details["jobId"] = json!(id);
+    }
+    ErrorShape::invalid(format!("unknown cron job id: {id}")).with_details(details)
 }
 
 fn failed(error: SchedulerError, id: &JobId) -> ErrorShape {

@@ -130,6 +130,7 @@ fn job(id: &str, schedule: Schedule, payload: wire::Payload) -> KeepJob {
     let definition = wire::Job {
         id: id.to_owned(),
         agent_id: None,
+        effective_agent_id: None,
         session_key: None,
         name: id.to_owned(),
         description: None,

@@ -91,9 +91,27 @@ pub struct JobFilter {
     pub enabled: Option<bool>,
     /// Part of the searchable text, in any case.
     pub query: Option<String>,
+    /// Only jobs with this kind of schedule.
+    pub schedule_kind: Option<String>,
+    /// Only jobs whose last run ended so; `unknown` for those that have not run.
+    pub last_status: Option<String>,
+    /// Only jobs of this agent, where the second one is whose jobs name none.
+    pub agent: Option<(String, String)>,
+    /// Only jobs of this session.
+    pub session_key: Option<String>,
 }
 
 impl JobFilter {
+    /// Whether it looks at nothing but `enabled`, by which jobs are counted already.
+    fn is_counted(&self) -> bool {
+        let enabled = self.enabled;
+        *self
+            == Self {
+                enabled,
+                ..Self::default()
+            }
+    }
+
     /// The conditions and their values.
     fn conditions(&self, sort: JobSort) -> (String, Vec<Box<dyn ToSql>>) {
         let mut conditions = String::from("1");
@@ -110,6 +128,23 @@ impl JobFilter {
         if let Some(query) = &self.query {
             conditions.push_str(" AND instr(searchable, ?) > 0");
             values.push(Box::new(query.to_lowercase()));
+        }
+        if let Some(kind) = &self.schedule_kind {
+            conditions.push_str(" AND schedule_kind = ?");
+            values.push(Box::new(kind.clone()));
+        }
+        if let Some(status) = &self.last_status {
+            conditions.push_str(" AND coalesce(last_status, 'unknown') = ?");
+            values.push(Box::new(status.clone()));
+        }
+        if let Some((agent, default)) = &self.agent {
+            conditions.push_str(" AND coalesce(definition ->> '$.agentId', ?) = ?");
+            values.push(Box::new(default.clone()));
+            values.push(Box::new(agent.clone()));
+        }
+        if let Some(key) = &self.session_key {
+            conditions.push_str(" AND definition ->> '$.sessionKey' = ?");
+            values.push(Box::new(key.clone()));
         }
         (conditions, values)
     }
@@ -289,7 +324,7 @@ impl Read<'_> {
     /// # Errors
     /// The database's.
     pub fn count_cron_jobs(&self, filter: &JobFilter) -> Result<u64, StoreError> {
-        if filter.query.is_none() {
+        if filter.is_counted() {
             return match filter.enabled {
                 Some(true) => counted(self.db, &["enabled"]),
                 Some(false) => counted(self.db, &["disabled"]),
@@ -304,6 +339,27 @@ impl Read<'_> {
             .and_then(|mut s| s.query_row(params_from_iter(values), |row| row.get::<_, i64>(0)))
             .map(|count| u64::try_from(count).unwrap_or(0))
             .map_err(StoreError::doing("counting cron jobs"))
+    }
+
+    /// A text that stays the same while no job is added, removed, edited or moved to another next
+    /// run: pages that were read under the same one belong together.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn cron_jobs_revision(&self) -> Result<String, StoreError> {
+        self.db
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(next_run_at_ms), 0),
+                        (SELECT coalesce(max(updated_at_ms), 0) FROM cron_jobs)
+                 FROM cron_jobs INDEXED BY cron_jobs_by_next",
+            )
+            .and_then(|mut s| {
+                s.query_row((), |row| {
+                    let (jobs, next, updated): (i64, i64, i64) = row.try_into()?;
+                    Ok(format!("{jobs}-{next:x}-{updated:x}"))
+                })
+            })
+            .map_err(StoreError::doing("looking how cron jobs stand"))
     }
 
     /// A page of the jobs that fit a filter.
@@ -506,7 +562,7 @@ mod tests {
                 for enabled in [None, Some(true), Some(false)] {
                     let filter = JobFilter {
                         enabled,
-                        query: None,
+                        ..JobFilter::default()
                     };
                     let sql = format!(
                         "EXPLAIN QUERY PLAN SELECT {PLAN} FROM cron_jobs WHERE {}

@@ -92,6 +92,7 @@ pub(crate) fn job(found: &Value, house: &House, now_ms: i64) -> Result<Imported,
     let mut job = Job {
         id: id.to_string(),
         agent_id: params.agent_id,
+        effective_agent_id: None,
         session_key: params.session_key,
         name: params.name,
         description: params.description,

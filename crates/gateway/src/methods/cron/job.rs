@@ -127,6 +127,7 @@ pub(super) fn new(
     let mut job = Job {
         id: id.to_string(),
         agent_id: params.agent_id,
+        effective_agent_id: None,
         session_key: params.session_key,
         name: params.name,
         description: params.description,

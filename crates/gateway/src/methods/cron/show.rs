@@ -55,6 +55,46 @@ pub(super) fn job(kept: &CronJob) -> Result<Job, ErrorShape> {
     Ok(job)
 }
 
+/// What a list shows of a job, when a client asks for no more than that.
+pub(super) fn compact(job: &Job) -> Value {
+    let state = &job.state;
+    let text = |at: Option<i64>| at.map(format_at);
+    let mut shown = json!({"id": job.id, "name": job.name});
+    if let Some(agent) = &job.agent_id {
+        shown["agentId"] = json!(agent);
+    }
+    shown["updatedAtMs"] = json!(job.updated_at_ms);
+    if let Some(key) = &job.declaration_key {
+        shown["declarationKey"] = json!(key);
+    }
+    let schedule = json!(job.schedule);
+    for (name, value) in [
+        ("enabled", json!(job.enabled)),
+        ("nextRunAt", json!(text(state.next_run_at_ms))),
+        ("nextRunAtMs", json!(state.next_run_at_ms)),
+        ("scheduleKind", schedule["kind"].clone()),
+        ("schedule", schedule),
+        ("lastRunAt", json!(text(state.last_run_at_ms))),
+        ("lastRunAtMs", json!(state.last_run_at_ms)),
+        ("lastRunStatus", json!(state.last_run_status)),
+        ("lastRunError", json!(state.last_error)),
+        ("effectiveAgentId", json!(job.effective_agent_id)),
+    ] {
+        shown[name] = value;
+    }
+    for (name, value) in [
+        ("runningAtMs", json!(state.running_at_ms)),
+        ("autoDisabled", json!(state.auto_disabled)),
+        ("lastDelivered", json!(state.last_delivered)),
+        ("lastDeliveryStatus", json!(state.last_delivery_status)),
+    ] {
+        if !value.is_null() {
+            shown[name] = value;
+        }
+    }
+    shown
+}
+
 /// `sha256:…` of what an operator set: every member but the times, the state and `enabled`, which
 /// changes without an edit.
 pub(super) fn revision(job: &Job) -> String {

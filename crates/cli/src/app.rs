@@ -7,9 +7,9 @@ use secrecy::SecretString;
 
 use crate::{
     commands::{
-        auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
-        gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
-        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        auth::AuthCommand, backup::BackupCommand, config::ConfigCommand, cron::args::CronCommand,
+        devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs, import::ImportCommand,
+        logs::LogsArgs, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -181,6 +181,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate import openclaw --from ~/.openclaw --dry-run\n  clawgate import openclaw --from ~/.openclaw"
     )]
     Import(ImportCommand),
+    /// Backups of the state directory: make, verify, list, bring back
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate backup create --verify\n  clawgate backup verify 2026-11-23T02-47-16.739Z-clawgate-backup.tar.gz\n  clawgate backup restore ARCHIVE --into /var/lib/clawgate"
+    )]
+    Backup(BackupCommand),
     /// Completion script for a shell
     #[command(
         after_help = "Examples:\n  clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate\n  clawgate completion zsh > ~/.zfunc/_clawgate\n  clawgate completion fish > ~/.config/fish/completions/clawgate.fish"
@@ -251,6 +257,7 @@ impl Command {
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),
             Self::Import(import) => import.wants_json(),
+            Self::Backup(backup) => backup.wants_json(),
             Self::Completion(_) => false,
         }
     }

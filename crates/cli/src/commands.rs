@@ -1,6 +1,7 @@
 //! The commands, one noun a file.
 
 pub(crate) mod auth;
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod devices;
@@ -73,6 +74,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
         Command::Import(command) => import::run(context, &command),
+        Command::Backup(command) => backup::run(context, &command),
         Command::Completion(args) => {
             if args.install || args.write_state {
                 return Err(CommandError::usage(

@@ -396,7 +396,7 @@ impl Config {
 }
 
 /// Reads JSON5. An empty file is an empty object.
-fn parse(raw: &str) -> Result<Value, String> {
+pub(crate) fn parse(raw: &str) -> Result<Value, String> {
     if raw.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
     }

@@ -4,6 +4,7 @@
 //! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
 //! store; events leave through the `hub`.
 
+mod backup;
 mod clock;
 mod config;
 mod connection;
@@ -40,6 +41,10 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use backup::{
+    Asset, BackupError, BackupOptions, BackupReport, Listed, RestoreOptions, Restored, Skipped,
+    Verified, backup, list as list_backups, restore as restore_backup, verify as verify_backup,
+};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};

@@ -9,6 +9,7 @@
 //! after the commit, so what was answered survives `kill -9`. Reads have a thread of their own
 //! on a second connection ([`Store::read`]) and never wait for a writer.
 
+mod backup;
 mod cron;
 mod db;
 mod device;
@@ -20,6 +21,7 @@ mod setting;
 mod system_event;
 mod token;
 
+pub use backup::{Condition, copy, examine};
 pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
     RunFilter, Settled, SettledJob,

@@ -5,11 +5,13 @@ pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod probe;
+pub(crate) mod security;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;
@@ -75,6 +77,8 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Config(command) => config::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Backup(command) => backup::run(context, &command),
+        Command::Doctor(args) => block_on(doctor::run(context, &args)),
+        Command::Security(command) => block_on(security::run(context, &command)),
         Command::Completion(args) => {
             if args.install || args.write_state {
                 return Err(CommandError::usage(

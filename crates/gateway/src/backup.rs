@@ -672,7 +672,7 @@ fn examined(
     if contents.manifest.database.is_none() {
         return Ok(None);
     }
-    let condition = clawgate_store::examine(database)?;
+    let condition = clawgate_store::examine(database, true)?;
     if let Some(problem) = condition.problems.first() {
         return Err(BackupError::Damaged {
             path: archive.to_owned(),

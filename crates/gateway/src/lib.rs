@@ -4,11 +4,13 @@
 //! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
 //! store; events leave through the `hub`.
 
+mod audit;
 mod backup;
 mod clock;
 mod config;
 mod connection;
 mod credentials;
+mod diagnosis;
 mod dispatch;
 mod error;
 mod handshake;
@@ -19,6 +21,7 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod notify;
 mod outbound;
 mod outbox;
 mod pairing;
@@ -41,15 +44,17 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use audit::{ExamineOptions, Finding, Mend, Severity, audit};
 pub use backup::{
     Asset, BackupError, BackupOptions, BackupReport, Listed, RestoreOptions, Restored, Skipped,
     Verified, backup, list as list_backups, restore as restore_backup, verify as verify_backup,
 };
 pub use config::{ConfigError, Issue, redact, validate};
+pub use diagnosis::{Diagnosis, diagnose};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use preview::{Preview, PreviewSlot, preview};
-pub use state::StateError;
+pub use state::{StateError, stop};
 
 /// Version that the gateway tells.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -83,6 +88,8 @@ pub(crate) struct Gateway {
     pub pre_hello: listen::PreHello,
     /// Control-plane writes of callers elsewhere.
     pub write_windows: std::sync::Mutex<clawgate_core::write_limit::WriteWindows>,
+    /// Refusals of those who never got a hello.
+    pub strangers: logs::Strangers,
     /// Cancelled when the gateway stops taking work.
     pub stopping: CancellationToken,
     /// Every task that serves a peer.

@@ -50,18 +50,24 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     db.execute("VACUUM INTO ?1", [to]).map(drop).map_err(&doing)
 }
 
-/// Examines a database without changing it: whose it is, its schema, and every page of it.
+/// Examines a database without changing it: whose it is, its schema, every page of it, and with
+/// `deep` whether every index agrees with its table.
 ///
 /// # Errors
 /// [`StoreError`] when it cannot be opened at all.
-pub fn examine(path: &Path) -> Result<Condition, StoreError> {
+pub fn examine(path: &Path, deep: bool) -> Result<Condition, StoreError> {
     let db = open_to_look(path)?;
     let doing = StoreError::doing("examining");
     let schema = db
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(&doing)?;
+    let check = if deep {
+        "integrity_check"
+    } else {
+        "quick_check"
+    };
     let mut problems: Vec<String> = db
-        .prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))
+        .prepare(&format!("PRAGMA {check}({PROBLEMS_MAX})"))
         .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
         // A page that cannot be read at all ends the check; that is its finding.
         .unwrap_or_else(|error| vec![error.to_string()]);

@@ -18,6 +18,7 @@ mod import;
 mod migrate;
 mod outbox;
 mod setting;
+mod survey;
 mod system_event;
 mod token;
 
@@ -30,4 +31,5 @@ pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
 pub use import::{Present, RowCounts, look};
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
+pub use survey::{FailingJob, Grants, StuckDelivery, Survey, grants, survey};
 pub use token::ApiToken;

@@ -147,7 +147,7 @@ pub fn audit(options: &ExamineOptions) -> Vec<Finding> {
     let mut findings = loose_files(&options.state_dir, &options.config_path);
     match read_config(options) {
         Ok(config) => findings.extend(exposure::of_config(&config)),
-        Err(finding) => findings.push(finding),
+        Err(finding) => findings.push(*finding),
     }
     if let Ok(text) = fs::read_to_string(options.state_dir.join("exec-approvals.json"))
         && let Ok(approvals) = parse(&text)
@@ -174,7 +174,7 @@ pub fn audit(options: &ExamineOptions) -> Vec<Finding> {
 }
 
 /// The configuration as the gateway would use it. A generated token is long, and is not made here.
-pub(crate) fn read_config(options: &ExamineOptions) -> Result<Config, Finding> {
+pub(crate) fn read_config(options: &ExamineOptions) -> Result<Config, Box<Finding>> {
     let environment = Environment {
         token: None,
         password: options.environment_password.clone(),
@@ -191,7 +191,7 @@ pub(crate) fn read_config(options: &ExamineOptions) -> Result<Config, Finding> {
         let why = first.map_or_else(String::new, |issue| {
             format!("{}: {}", issue.path, issue.message)
         });
-        Finding::new(
+        let finding = Finding::new(
             "config.invalid",
             Severity::Critical,
             "The configuration cannot be used",
@@ -201,7 +201,8 @@ pub(crate) fn read_config(options: &ExamineOptions) -> Result<Config, Finding> {
                 error.issues.len()
             ),
         )
-        .remedy("clawgate config validate")
+        .remedy("clawgate config validate");
+        Box::new(finding)
     })
 }
 

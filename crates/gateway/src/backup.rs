@@ -39,6 +39,10 @@ const DRAFTS: &[&str] = &[".new", ".tmp", ".part", ".sock"];
 
 /// What to put into an archive, and where it goes.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each switch of the command"
+)]
 pub struct BackupOptions {
     /// The state directory.
     pub state_dir: PathBuf,
@@ -62,6 +66,10 @@ pub struct BackupOptions {
 /// `bytes` beside them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the members of the original's report"
+)]
 pub struct BackupReport {
     /// RFC 3339 with milliseconds.
     pub created_at: String,

@@ -81,7 +81,7 @@ pub fn diagnose(options: &ExamineOptions, deep: bool) -> Diagnosis {
 
 fn configuration(options: &ExamineOptions, found: &mut Diagnosis) {
     match read_config(options) {
-        Err(finding) => found.findings.push(finding),
+        Err(finding) => found.findings.push(*finding),
         Ok(config) => found
             .findings
             .extend(config.snapshot.warnings.iter().map(|issue| {

@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
     if args.connect.json {
         let service = Unit::of(context, false).state();
         let audit = audit_json(&findings);
-        let report = report(&config, &approach, &facts, &service, audit, more);
+        let report = report(&config, &approach, &facts, &service, &audit, more);
         context.output.json(&report)?;
         return Ok(Exit::Ok);
     }
@@ -124,7 +124,7 @@ fn report(
     approach: &Approach,
     facts: &Facts,
     service: &State,
-    audit: Value,
+    audit: &Value,
     more: More,
 ) -> Value {
     let mut report = nothing_known();

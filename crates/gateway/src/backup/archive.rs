@@ -169,7 +169,7 @@ pub(super) fn beginning(path: &Path) -> Result<Manifest, BackupError> {
 /// the archive is good.
 pub(super) fn read(
     path: &Path,
-    mut take: impl FnMut(&Manifest, Entry<'_>) -> io::Result<()>,
+    mut take: impl FnMut(&Manifest, &mut Entry<'_>) -> io::Result<()>,
 ) -> Result<Contents, BackupError> {
     let mut archive = open(path)?;
     let damaged = |why: String| BackupError::Damaged {
@@ -216,12 +216,12 @@ pub(super) fn read(
             continue;
         }
         let mut bytes = Summing::new(&mut entry);
-        let one = Entry {
+        let mut one = Entry {
             path: &name,
             mode,
             bytes: &mut bytes,
         };
-        take(manifest, one).map_err(|error| damaged(format!("{name:?}: {error}")))?;
+        take(manifest, &mut one).map_err(|error| damaged(format!("{name:?}: {error}")))?;
         seen.insert(name, bytes.sum());
     }
     // The checksum of the compression stands behind everything.

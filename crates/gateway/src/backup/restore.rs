@@ -253,7 +253,7 @@ impl Staged {
         &mut self,
         manifest: &Manifest,
         options: &RestoreOptions,
-        entry: archive::Entry<'_>,
+        entry: &mut archive::Entry<'_>,
     ) -> io::Result<()> {
         let mut place = None;
         for asset in &manifest.assets {

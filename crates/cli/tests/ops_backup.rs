@@ -274,6 +274,82 @@ fn a_state_that_is_there_is_kept_unless_it_may_be_replaced_and_then_it_is_a_back
     assert_eq!(beside, Vec::<String>::new(), "nothing is left over");
 }
 
+#[test]
+fn a_configuration_and_a_workspace_that_lie_elsewhere_come_along_as_they_were_asked_for() {
+    let (out, _archive, gateway) = small();
+    let home = gateway.home();
+    let elsewhere = out.path().join("work");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("AGENTS.md"), "elsewhere").unwrap();
+    fs::create_dir(home.state().join("workspace")).unwrap();
+    fs::write(home.state().join("workspace/SOUL.md"), "inside").unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", home.state().join("workspace/link")).unwrap();
+    let mut config = token_config();
+    config["agents"] = json!({"defaults": {"workspace": elsewhere}});
+    home.write_config(&config.to_string());
+    let with = out.path().join("with.tar.gz");
+    let report = created(home, &with);
+    let kinds = |list: &Value| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|one| {
+            format!(
+                "{} {}",
+                one["kind"].as_str().unwrap(),
+                one["reason"].as_str().unwrap_or("")
+            )
+        })
+        .collect()
+    };
+    assert_eq!(
+        kinds(&report["assets"]),
+        ["state ", "config ", "workspace "]
+    );
+    let skipped = kinds(&report["skipped"]);
+    for wanted in [
+        "workspace covered",
+        "file not-a-file",
+        "directory not-state",
+    ] {
+        assert!(
+            skipped.iter().any(|one| one == wanted),
+            "{wanted} in {skipped:?}"
+        );
+    }
+    let into = out.path().join("new");
+    let config_at = out.path().join("other.json");
+    let place = text(&config_at);
+    let done = restore(&with, &into, &["--config", &place]).exits(0).json();
+    assert_eq!(done["configPath"], place.as_str());
+    assert_eq!(fs::read_to_string(&config_at).unwrap(), config.to_string());
+    assert!(!into.join("clawgate.json").exists());
+    assert_eq!(
+        fs::read_to_string(into.join("workspace/SOUL.md")).unwrap(),
+        "inside"
+    );
+    assert!(!into.join("workspace/link").exists());
+    assert_eq!(done["skipped"][0]["reason"], "outside-the-state-directory");
+
+    let without = text(&out.path().join("without.tar.gz"));
+    let args = [
+        "create",
+        "--no-include-workspace",
+        "--output",
+        &without,
+        "--json",
+    ];
+    let report = backup(home, &args).exits(0).json();
+    assert_eq!(report["includeWorkspace"], false);
+    let skipped = kinds(&report["skipped"]);
+    assert_eq!(
+        skipped
+            .iter()
+            .filter(|one| *one == "workspace not-wanted")
+            .count(),
+        2,
+        "{skipped:?}"
+    );
+}
+
 /// An archive written anew, with its entries changed.
 fn rewritten(archive: &Path, change: impl Fn(&str, Vec<u8>) -> Vec<(String, Vec<u8>)>) -> PathBuf {
     let mut reader = tar::Archive::new(GzDecoder::new(fs::File::open(archive).unwrap()));

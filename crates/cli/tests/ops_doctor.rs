@@ -261,6 +261,34 @@ fn a_job_that_fails_and_a_device_that_waits_are_named() {
 }
 
 #[test]
+fn a_result_that_does_not_arrive_is_named() {
+    let mut config = token_config();
+    config["cron"] = json!({"webhookSsrfPolicy": {"dangerouslyAllowPrivateNetwork": true}});
+    let gateway = gateway!(config);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = closed.local_addr().unwrap();
+    drop(closed);
+    let mut owner = gateway.owner(4);
+    let job = owner.call(
+        "cron.add",
+        &json!({"name": "told", "schedule": {"kind": "every", "everyMs": 3_600_000},
+            "sessionTarget": "isolated", "payload": {"kind": "command", "argv": ["/bin/true"]},
+            "delivery": {"mode": "webhook", "to": format!("http://{nobody}/hook")}}),
+    );
+    owner.call("cron.run", &json!({"id": job["id"], "mode": "force"}));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = of(&gateway, &["doctor", "--json"]).json();
+        if ids(&report).contains(&"outbox.stuck") {
+            let text = report.to_string();
+            assert!(text.contains(job["id"].as_str().unwrap()), "{report:#}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{report:#}");
+    }
+}
+
+#[test]
 fn another_program_on_the_port_is_named_and_not_taken_for_a_gateway() {
     let home = home!(token_config());
     let other = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,7 @@
 //! `status`: one page about the gateway. It exits 0 even when the gateway is down.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use clawgate_client::Mode;
 use clawgate_gateway::{Severity, audit};
@@ -161,11 +163,12 @@ fn report(
             value.clone()
         }
     };
+    let state = target.gateway_state_dirs.first();
     let agents: Vec<Value> = health["agents"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|agent| json!({"id": agent["agentId"], "sessionsCount": agent["sessions"]["count"]}))
+        .map(|agent| of_agent(config, state.map(PathBuf::as_path), agent))
         .collect();
     let members = json!({
         "os": os(),
@@ -211,6 +214,46 @@ fn report(
         report.insert("lastHeartbeat".to_owned(), heartbeat);
     }
     Value::Object(report)
+}
+
+/// An agent as its sessions show it, and its workspace as the configuration names it, or where it
+/// is in the gateway's state directory.
+fn of_agent(config: &Config, state: Option<&Path>, agent: &Value) -> Value {
+    let id = agent["agentId"].as_str().unwrap_or("main");
+    let updated = agent["sessions"]["recent"][0]["updatedAt"].as_i64();
+    let own = config.get("agents.list").and_then(Value::as_array);
+    let own = own
+        .into_iter()
+        .flatten()
+        .find(|entry| entry["id"].as_str() == Some(id))
+        .and_then(|entry| entry["workspace"].as_str());
+    let is_default = agent["isDefault"] != false;
+    let of_all = config
+        .get("agents.defaults.workspace")
+        .and_then(Value::as_str);
+    let named = own
+        .or_else(|| of_all.filter(|_| is_default))
+        .map(PathBuf::from);
+    let workspace = named.or_else(|| {
+        let name = if is_default {
+            "workspace".to_owned()
+        } else {
+            format!("workspace-{id}")
+        };
+        Some(state?.join(name))
+    });
+    let bootstrap = workspace
+        .as_ref()
+        .is_some_and(|dir| dir.join("BOOTSTRAP.md").exists());
+    json!({
+        "id": id,
+        "workspaceDir": workspace.map(|dir| dir.display().to_string()),
+        "bootstrapPending": bootstrap,
+        "sessionsPath": agent["sessions"]["path"],
+        "sessionsCount": agent["sessions"]["count"],
+        "lastUpdatedAt": updated,
+        "lastActiveAgeMs": updated.map(|at| clock::now_ms().saturating_sub(at).max(0)),
+    })
 }
 
 /// What a gateway's `status` says, before one has said anything.

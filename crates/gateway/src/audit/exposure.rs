@@ -193,6 +193,20 @@ fn bind_and_auth(config: &Config, root: &Value, found: &mut Vec<Finding>) {
             .remedy("bind to loopback and put a proxy with TLS or a tunnel in front"),
         );
     }
+    if !at(root, "gateway.auth.deviceless").is_null() && !config.deviceless_loopback.is_empty() {
+        found.push(
+            Finding::new(
+                "gateway.deviceless_loopback",
+                Severity::Info,
+                "The shared secret alone carries rights on this machine",
+                format!(
+                    "gateway.auth.deviceless.loopback: whoever here holds the secret needs no device for {}",
+                    names(config.deviceless_loopback.iter())
+                ),
+            )
+            .remedy("set gateway.auth.deviceless.loopback to what scripts without a device need"),
+        );
+    }
     if config.rate_limit.attempts_max > 100 || config.rate_limit.lock_ms < 10_000 {
         found.push(
             Finding::new(

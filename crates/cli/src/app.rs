@@ -24,6 +24,9 @@ use crate::{
         auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand,
         dashboard::DashboardArgs, devices::DevicesCommand, gateway::GatewayArgs,
         health::HealthArgs, import::ImportCommand, logs::LogsArgs, status::StatusArgs,
+        auth::AuthCommand, backup::BackupCommand, config::ConfigCommand, cron::args::CronCommand,
+        devices::DevicesCommand, doctor::DoctorArgs, gateway::GatewayArgs, health::HealthArgs,
+        import::ImportCommand, logs::LogsArgs, security::SecurityCommand, status::StatusArgs,
         system::SystemCommand, tokens::TokensCommand,
     },
     exit,
@@ -79,7 +82,9 @@ impl Globals {
     /// A hint as it must be typed: a command is for the same state directory, configuration and
     /// profile as the one that gives the hint. Whatever is no command stays as it is.
     pub(crate) fn typed(&self, hint: &str) -> String {
-        let Some(rest) = hint.strip_prefix("clawgate ") else {
+        let rest = hint.strip_prefix("clawgate ");
+        // One with options there is one that was typed already.
+        let Some(rest) = rest.filter(|rest| !rest.starts_with("--")) else {
             return hint.to_owned();
         };
         let mut command = "clawgate ".to_owned();
@@ -138,6 +143,7 @@ pub(crate) struct ConnectArgs {
 pub(crate) enum Command {
     /// Run, examine and call a gateway
     #[command(
+        alias = "daemon",
         after_help = "Examples:\n  clawgate gateway run\n  clawgate gateway probe\n  clawgate gateway call health --json"
     )]
     Gateway(Box<GatewayArgs>),
@@ -260,6 +266,24 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate dashboard\n  clawgate dashboard --json | jq -r .url"
     )]
     Dashboard(DashboardArgs),
+    /// Backups of the state directory: make, verify, list, bring back
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate backup create --verify\n  clawgate backup verify 2026-11-23T02-47-16.739Z-clawgate-backup.tar.gz\n  clawgate backup restore ARCHIVE --into /var/lib/clawgate"
+    )]
+    Backup(BackupCommand),
+    /// What is wrong here, why it matters, and what to type
+    #[command(
+        long_about = "What is wrong here, why it matters, and what to type.\n\nLooks at the configuration, the state directory with its keys and its database, the port and who listens there, whether this client may use the gateway, the disk, the clock, jobs that fail and results that do not arrive. It changes nothing; with --fix it makes the changes that it named and nothing else, each of which is listed.\n\nExit codes: 0 nothing critical is left, 1 something is.",
+        after_help = "Examples:\n  clawgate doctor\n  clawgate doctor --deep\n  clawgate doctor --fix\n  clawgate doctor --json | jq -r '.findings[] | select(.severity==\"critical\").fix'"
+    )]
+    Doctor(DoctorArgs),
+    /// What of this installation is open to others
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate security audit\n  clawgate security audit --deep --json"
+    )]
+    Security(SecurityCommand),
     /// Completion script for a shell
     #[command(
         after_help = "Examples:\n  clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate\n  clawgate completion zsh > ~/.zfunc/_clawgate\n  clawgate completion fish > ~/.config/fish/completions/clawgate.fish"
@@ -341,6 +365,9 @@ impl Command {
             Self::Channels(channels) => channels.wants_json(),
             Self::Import(import) => import.wants_json(),
             Self::Dashboard(dashboard) => dashboard.connect.json,
+            Self::Backup(backup) => backup.wants_json(),
+            Self::Doctor(args) => args.connect.json,
+            Self::Security(command) => command.connect().json,
             Self::Completion(_) => false,
         }
     }
@@ -389,6 +416,8 @@ mod tests {
             globals.typed("clawgate config validate"),
             "clawgate --state-dir '/srv/my claw' --config /srv/c.json --profile lab config validate"
         );
+        let typed = globals.typed("clawgate config validate");
+        assert_eq!(globals.typed(&typed), typed);
         assert_eq!(globals.typed("wait a little"), "wait a little");
         assert_eq!(Globals::default().typed("clawgate logs"), "clawgate logs");
     }

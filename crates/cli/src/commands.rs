@@ -4,10 +4,12 @@ pub(crate) mod approvals;
 pub(crate) mod agents;
 pub(crate) mod auth;
 pub(crate) mod channels;
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod dashboard;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod import;
@@ -20,6 +22,7 @@ pub(crate) mod sessions;
 pub(crate) mod models;
 pub(crate) mod probe;
 pub(crate) mod skills;
+pub(crate) mod security;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;
@@ -96,6 +99,9 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Channels(command) => channels::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Dashboard(args) => dashboard::run(context, &args),
+        Command::Backup(command) => backup::run(context, &command),
+        Command::Doctor(args) => block_on(doctor::run(context, &args)),
+        Command::Security(command) => block_on(security::run(context, &command)),
         Command::Completion(args) => {
             if args.install || args.write_state {
                 return Err(CommandError::usage(

@@ -31,6 +31,8 @@ pub(crate) const ALLOW_PRIVATE: &[&str] = &[
 ];
 /// Where the default state directory lives.
 pub(crate) const HOME: &[&str] = &["HOME", "USERPROFILE"];
+/// Where a user's units lie.
+pub(crate) const CONFIG_HOME: &[&str] = &["XDG_CONFIG_HOME"];
 
 impl Env {
     /// Reads them.
@@ -44,6 +46,7 @@ impl Env {
             CONFIG_PATH,
             ALLOW_PRIVATE,
             HOME,
+            CONFIG_HOME,
         ];
         Self(
             names

@@ -673,3 +673,59 @@ fn the_source_is_named_once_and_is_not_the_target() {
     assert_eq!(dry["target"], terminal.state_dir().display().to_string());
     assert_eq!(dry["source"], from);
 }
+
+/// A database whose owner takes rows away again behind the import's back.
+fn losing_rows(database: &Path) {
+    let db = rusqlite::Connection::open(database).unwrap();
+    db.execute_batch(
+        "CREATE TRIGGER lose AFTER INSERT ON cron_jobs WHEN new.name LIKE '%a%' BEGIN
+             DELETE FROM cron_jobs WHERE job_id = new.job_id;
+         END",
+    )
+    .unwrap();
+}
+
+#[test]
+fn an_import_whose_counts_differ_is_rolled_back_whole() {
+    let original = Original::new();
+    let mut gateway = gateway!();
+    gateway.terminate();
+    gateway.ended();
+    let state = gateway.home().state();
+    let key = fs::read(state.join("identity/gateway.key")).unwrap();
+    let database = state.join("clawgate.sqlite");
+    losing_rows(&database);
+    let rows = || -> Vec<i64> {
+        let db = rusqlite::Connection::open(&database).unwrap();
+        [
+            "cron_jobs",
+            "cron_runs",
+            "devices",
+            "device_tokens",
+            "audit",
+        ]
+        .map(|table| format!("SELECT count(*) FROM {table}"))
+        .map(|sql| db.query_row(&sql, [], |row| row.get(0)).unwrap())
+        .to_vec()
+    };
+    let before = rows();
+    let done = original.import(&state, &["--json"]).exits(1);
+    let error = done.json_error();
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("jobs more instead of 21"), "{message}");
+    assert!(message.contains("nothing was kept"), "{message}");
+    assert_eq!(rows(), before, "devices and runs went with the jobs");
+    assert!(!state.join("clawgate.json").exists());
+    assert_eq!(fs::read(state.join("identity/gateway.key")).unwrap(), key);
+
+    let db = rusqlite::Connection::open(&database).unwrap();
+    db.execute_batch("DROP TRIGGER lose").unwrap();
+    drop(db);
+    drop(original.import(&state, &[]).exits(0));
+    gateway.restart();
+    assert_eq!(
+        jobs_of(&gateway).len(),
+        21,
+        "and the same import comes whole"
+    );
+}

@@ -22,6 +22,12 @@ fn every_command_explains_itself() {
         &["gateway", "status"],
         &["gateway", "health"],
         &["gateway", "call"],
+        &["gateway", "usage-cost"],
+        &["gateway", "install"],
+        &["gateway", "uninstall"],
+        &["gateway", "start"],
+        &["gateway", "stop"],
+        &["gateway", "restart"],
         &["status"],
         &["health"],
         &["logs"],
@@ -110,6 +116,14 @@ fn every_command_explains_itself() {
         &["channels", "status"],
         &["dashboard"],
         &["completion"],
+        &["backup"],
+        &["backup", "create"],
+        &["backup", "verify"],
+        &["backup", "restore"],
+        &["backup", "list"],
+        &["doctor"],
+        &["security"],
+        &["security", "audit"],
     ];
     for path in tree {
         let mut args = path.to_vec();

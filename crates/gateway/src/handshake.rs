@@ -139,7 +139,13 @@ pub(crate) async fn judge(
 ) -> Result<(Principal, Welcome), Refusal> {
     let judged = judge_text(gateway, request, conn_id, nonce, text).await;
     if let Err(refusal) = &judged {
-        refusal.log(request, conn_id);
+        let address = request.way.client.unwrap_or_else(|| request.socket.ip());
+        if gateway
+            .strangers
+            .is_written(address, std::time::Instant::now())
+        {
+            refusal.log(request, conn_id);
+        }
     }
     judged
 }

@@ -6,10 +6,13 @@
 
 mod approvals;
 mod agents;
+mod audit;
+mod backup;
 mod clock;
 mod config;
 mod connection;
 mod credentials;
+mod diagnosis;
 mod dispatch;
 mod error;
 mod exec_policy;
@@ -24,6 +27,7 @@ mod methods;
 mod node_host;
 mod nodes;
 mod models;
+mod notify;
 mod outbound;
 mod outbox;
 mod pairing;
@@ -56,6 +60,13 @@ pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use agents::{Agent, AgentChange, AgentError, Place, Pruned, Roster, identity_in};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use exec_policy::{Policy, PolicyError, PolicyFile};
+pub use audit::{ExamineOptions, Finding, Mend, Severity, audit};
+pub use backup::{
+    Asset, BackupError, BackupOptions, BackupReport, Listed, RestoreOptions, Restored, Skipped,
+    Verified, backup, list as list_backups, restore as restore_backup, verify as verify_backup,
+};
+pub use config::{ConfigError, Issue, redact, validate};
+pub use diagnosis::{Diagnosis, diagnose};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
 pub use node_host::NodeHost;
@@ -68,6 +79,7 @@ pub use models::{Described, Model, ModelDefaults, key_source, models};
 pub use preview::{Preview, PreviewSlot, preview};
 pub use skills::{managed_dir, report as skill_report};
 pub use state::StateError;
+pub use state::{StateError, stop};
 
 /// Version that the gateway tells.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -109,6 +121,8 @@ pub(crate) struct Gateway {
     pub pre_hello: listen::PreHello,
     /// Control-plane writes of callers elsewhere.
     pub write_windows: std::sync::Mutex<clawgate_core::write_limit::WriteWindows>,
+    /// Refusals of those who never got a hello.
+    pub strangers: logs::Strangers,
     /// Cancelled when the gateway stops taking work.
     pub stopping: CancellationToken,
     /// Every task that serves a peer.

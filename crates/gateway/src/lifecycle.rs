@@ -32,6 +32,7 @@ use crate::{
     hub::Hub,
     listen, logs,
     nodes::Nodes,
+    notify::Manager,
     outbound::Outbound,
     outbox::Outbox,
     pairing::Pairings,
@@ -219,6 +220,9 @@ async fn serve(
         accepting.push(tokio::spawn(listen::run(Arc::clone(&gateway), listener)));
     }
     let beat = tokio::spawn(beat(Arc::clone(&gateway)));
+    let manager = Manager::of_environment();
+    manager.ready(&format!("ws://{address}"));
+    let watched = tokio::spawn(manager.clone().watch(Arc::clone(&gateway)));
     tracing::info!(
         url = %format!("ws://{address}"), auth = gateway.config().auth.mode(), version = VERSION,
         state = %gateway.state.path().display(), jobs = gateway.scheduler.job_count(),
@@ -245,8 +249,10 @@ async fn serve(
         }
     };
     tracing::info!(signal, "stopping");
+    manager.stopping();
     stop(&gateway).await;
     beat.abort();
+    watched.abort();
     for task in accepting {
         let _ = task.await;
     }
@@ -307,6 +313,7 @@ fn open(
         web: web::Web::default(),
         pre_hello: listen::PreHello::default(),
         write_windows: std::sync::Mutex::default(),
+        strangers: logs::Strangers::default(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
         features: features(),
@@ -363,6 +370,7 @@ async fn beat(gateway: Arc<Gateway>) {
             _ = ticks.tick() => {
                 let payload = json!({"ts": now_ms()}).to_string();
                 gateway.hub.publish(Event::Tick, &payload, None);
+                gateway.strangers.tell_rest(Instant::now());
                 if let Err(error) = gateway.pairings.expire().await {
                     tracing::warn!(%error, "pairing requests did not expire in time");
                 }

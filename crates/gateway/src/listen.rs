@@ -304,18 +304,19 @@ async fn answer(
     let accept = match upgrade_key(&request) {
         Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
         Err((status, text)) => {
-            log_refused(status, text, address);
+            log_refused(&gateway, status, text, address);
             return plain(status, text);
         }
     };
     let way = way(&gateway, request.headers(), address.ip());
     if is_refused_as_unattributed(&gateway, &way) {
-        log_refused(StatusCode::FORBIDDEN, "proxy_attribution_required", address);
+        let reason = "proxy_attribution_required";
+        log_refused(&gateway, StatusCode::FORBIDDEN, reason, address);
         return unattributed();
     }
     if place.room == Room::Full {
         let text = "Too many unauthenticated connections";
-        log_refused(StatusCode::SERVICE_UNAVAILABLE, text, address);
+        log_refused(&gateway, StatusCode::SERVICE_UNAVAILABLE, text, address);
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     let upgrade = hyper::upgrade::on(&mut request);
@@ -446,7 +447,11 @@ pub(crate) fn is_refused_as_unattributed(gateway: &Gateway, way: &Way) -> bool {
 }
 
 /// One line for an upgrade that is refused by HTTP.
-fn log_refused(status: StatusCode, reason: &'static str, address: SocketAddr) {
+fn log_refused(gateway: &Gateway, status: StatusCode, reason: &'static str, address: SocketAddr) {
+    let now = std::time::Instant::now();
+    if !gateway.strangers.is_written(address.ip(), now) {
+        return;
+    }
     tracing::warn!(
         method = "upgrade",
         code = status.as_u16(),

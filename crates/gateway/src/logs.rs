@@ -6,9 +6,12 @@
 //! that its clients show it, and every field by name.
 
 use std::{
+    collections::HashMap,
     fmt::{self, Write as _},
     io::Write,
+    net::IpAddr,
     path::{Path, PathBuf},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -29,10 +32,12 @@ use tracing_subscriber::{
 /// Lines that wait for a writer at most; more are dropped and counted.
 const LINES_MAX: usize = 16_384;
 /// Bytes of a day's file at most; further lines of that day are dropped and counted.
-const DAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const DAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Refusals of one connection that are written one by one in a minute.
 const REFUSALS_MAX: u32 = 20;
 const REFUSALS_WINDOW: Duration = Duration::from_secs(60);
+/// Refusals before a hello that are written one by one in that time, whoever they are of.
+const STRANGERS_MAX: u32 = 200;
 /// Daily files kept.
 const FILES_MAX: usize = 14;
 const PREFIX: &str = "clawgate";
@@ -212,6 +217,72 @@ impl Refusals {
 impl Drop for Refusals {
     fn drop(&mut self) {
         self.tell_rest();
+    }
+}
+
+/// Which refusals of those who never got a hello are written one by one: so many of one network, so
+/// many of all, in a minute. Every connection is another one, so that they are counted together.
+#[derive(Debug)]
+pub(crate) struct Strangers(Mutex<StrangersWindow>);
+
+#[derive(Debug)]
+struct StrangersWindow {
+    since: Instant,
+    /// Those that were written, by network. It holds no more than may be written.
+    written: HashMap<IpAddr, u32>,
+    more: u64,
+    last: Option<IpAddr>,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self(Mutex::new(StrangersWindow {
+            since: Instant::now(),
+            written: HashMap::new(),
+            more: 0,
+            last: None,
+        }))
+    }
+}
+
+impl Strangers {
+    /// Whether a refusal that happens now gets its line.
+    pub(crate) fn is_written(&self, address: IpAddr, now: Instant) -> bool {
+        let mut window = self.0.lock().expect("nothing panics while it is held");
+        window.turn(now);
+        let all: u32 = window.written.values().sum();
+        let network = clawgate_core::peer::network(address);
+        let own = window.written.get(&network).copied().unwrap_or(0);
+        if own < REFUSALS_MAX && all < STRANGERS_MAX {
+            window.written.insert(network, own + 1);
+            return true;
+        }
+        window.more += 1;
+        window.last = Some(address);
+        false
+    }
+
+    /// Tells the rest of a minute that is over, also when nobody comes any more.
+    pub(crate) fn tell_rest(&self, now: Instant) {
+        let mut window = self.0.lock().expect("nothing panics while it is held");
+        window.turn(now);
+    }
+}
+
+impl StrangersWindow {
+    fn turn(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.since) < REFUSALS_WINDOW {
+            return;
+        }
+        self.since = now;
+        self.written.clear();
+        let more = std::mem::take(&mut self.more);
+        if let Some(last) = self.last.take() {
+            tracing::warn!(
+                more, last = %last,
+                "refused before a hello, and not written one by one"
+            );
+        }
     }
 }
 
@@ -398,5 +469,32 @@ mod tests {
         assert_eq!(refusals.more, 80);
         let later = start + REFUSALS_WINDOW + Duration::from_secs(1);
         assert_eq!(written(&mut refusals, later), 20);
+    }
+
+    #[test]
+    fn refusals_before_a_hello_are_bounded_by_network_and_in_all() {
+        let start = Instant::now();
+        let strangers = Strangers::default();
+        let written = |address: &str, times: u32, at| {
+            let address = address.parse().unwrap();
+            (0..times)
+                .filter(|_| strangers.is_written(address, at))
+                .count()
+        };
+        assert_eq!(written("203.0.113.7", 1_000, start), 20);
+        // One network of the newer kind is one, whatever addresses it is given.
+        let of_network: usize = (0..1_000)
+            .map(|host| written(&format!("2001:db8::{host:x}"), 1, start))
+            .sum();
+        assert_eq!(of_network, 20);
+        let of_many: usize = (0..250)
+            .map(|host| written(&format!("198.51.100.{host}"), 10, start))
+            .sum();
+        assert_eq!(of_many, 160, "200 of all");
+        assert!(strangers.0.lock().unwrap().written.len() <= 200);
+        let later = start + REFUSALS_WINDOW + Duration::from_secs(1);
+        assert_eq!(written("203.0.113.7", 1_000, later), 20);
+        strangers.tell_rest(later + REFUSALS_WINDOW);
+        assert_eq!(strangers.0.lock().unwrap().more, 0);
     }
 }

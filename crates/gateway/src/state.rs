@@ -105,12 +105,16 @@ fn words_of(holder: &mut File) -> String {
 
 /// Whether the holder that is named lives. Who is not named could be anybody, and lives.
 fn names_living(words: &str) -> bool {
-    let pid = words
+    process_in(words).is_none_or(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// The process that a holder named.
+fn process_in(words: &str) -> Option<rustix::process::Pid> {
+    words
         .split_once("process ")
         .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next())
         .and_then(|digits| digits.parse().ok())
-        .and_then(rustix::process::Pid::from_raw);
-    pid.is_none_or(|pid| rustix::process::test_kill_process(pid).is_ok())
+        .and_then(rustix::process::Pid::from_raw)
 }
 
 /// Who holds a directory, as far as the lock file says.
@@ -174,8 +178,9 @@ impl StateDir {
         if database.symlink_metadata().is_ok() || draft.symlink_metadata().is_ok() {
             return Ok(());
         }
-        let identity = self.path.join("identity");
-        if identity.symlink_metadata().is_ok() {
+        // A client's own key may lie there before any gateway ran, and says nothing.
+        if has_keys(&self.path) {
+            let identity = self.path.join("identity");
             return Err(StateError::DatabaseGone { database, identity });
         }
         OpenOptions::new()
@@ -246,6 +251,17 @@ pub(crate) fn nofollow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
+/// Files of a gateway's own keys, in `identity`.
+pub(crate) const KEY_FILES: [&str; 3] = ["local.key", "device-tokens.key", "gateway.key"];
+
+/// Whether a gateway made keys in a state directory.
+pub(crate) fn has_keys(state: &Path) -> bool {
+    let identity = state.join("identity");
+    KEY_FILES
+        .iter()
+        .any(|name| identity.join(name).symlink_metadata().is_ok())
+}
+
 /// The gateway's own keys.
 pub(crate) struct Keys {
     /// Behind local proofs: whoever reads this file is the owner.
@@ -283,7 +299,7 @@ impl Keys {
         }
         // Each new file waits for the disk; side by side they wait once.
         let [local, device_tokens, seed] = std::thread::scope(|scope| {
-            ["local.key", "device-tokens.key", "gateway.key"]
+            KEY_FILES
                 .map(|name| {
                     let path = dir.join(name);
                     scope.spawn(move || key_file(&path))
@@ -413,4 +429,35 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .step_by(2)
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
         .collect()
+}
+
+/// How long a gateway may take to stop: its drain, and what its programs take to end.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Tells the gateway that holds a state directory to stop, and waits until it let go. Gives its
+/// process id; nothing, if no gateway holds it.
+///
+/// # Errors
+/// [`StateError`] when the holder does not say who it is, may not be told, or does not stop.
+pub fn stop(state: &Path) -> Result<Option<u32>, StateError> {
+    let holder = match StateDir::refuse_if_held(state) {
+        Ok(()) => return Ok(None),
+        Err(StateError::Held { holder, .. }) => holder,
+        Err(error) => return Err(error),
+    };
+    let stays = || StateError::Held {
+        path: state.to_owned(),
+        holder: holder.clone(),
+    };
+    let id = process_in(&holder).ok_or_else(stays)?;
+    rustix::process::kill_process(id, rustix::process::Signal::TERM)
+        .map_err(|error| io_error("stopping the gateway of", state)(error.into()))?;
+    let began = Instant::now();
+    while began.elapsed() < STOPS_WITHIN {
+        if StateDir::refuse_if_held(state).is_ok() {
+            return Ok(u32::try_from(id.as_raw_nonzero().get()).ok());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(stays())
 }

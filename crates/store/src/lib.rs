@@ -10,6 +10,7 @@
 //! on a second connection ([`Store::read`]) and never wait for a writer.
 
 mod approval;
+mod backup;
 mod cron;
 mod db;
 mod device;
@@ -20,12 +21,14 @@ mod node;
 mod outbox;
 mod session;
 mod setting;
+mod survey;
 mod system_event;
 mod token;
 mod transcript;
 mod usage;
 
 pub use approval::Approval;
+pub use backup::{Condition, copy, examine};
 pub use cron::{
     Claimed, CronJob, CronRun, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, LastRun,
     RunFilter, Settled, SettledJob,
@@ -36,6 +39,7 @@ pub use import::{Present, RowCounts, look};
 pub use node::{NodeAction, NodeOrigin, NodePairing, NodeRequest, NodeSurface, NodeWork};
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
 pub use session::{ListedSession, RunClaim, Session, SessionFilter};
+pub use survey::{FailingJob, Grants, StuckDelivery, Survey, grants, survey};
 pub use token::ApiToken;
 pub use transcript::{Appended, Archive, Cost, Entry, Hit, NewEntry, Parent, Transcript, Used};
 pub use usage::{SLOT_MS, ToolSlot, UsageRange, UsageSlot, WaitSlot};

@@ -78,6 +78,11 @@ fn has_our_tables(path: &Path) -> Result<bool, StoreError> {
     Ok(found == 4)
 }
 
+/// The newest schema that is known.
+pub(crate) fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).expect("a handful of migrations")
+}
+
 /// Brings a database to the newest schema, and marks it as clawgate's.
 pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
     let number = |db: &Connection, pragma: &str| -> Result<i64, StoreError> {
@@ -85,7 +90,7 @@ pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
             .map_err(StoreError::doing("reading the schema version"))
     };
     let version = number(db, "user_version")?;
-    let known = i64::try_from(MIGRATIONS.len()).expect("a handful of migrations");
+    let known = newest();
     if version > known {
         return Err(StoreError::TooNew {
             found: version,

@@ -63,9 +63,9 @@ impl Device {
     }
 }
 
-/// Lower-case hex SHA-256 of a text.
-pub fn sha256_hex(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
+/// Lower-case hex SHA-256.
+pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes.as_ref()))
 }
 
 /// Lower-case hex HMAC-SHA256 (RFC 2104) of a text.

@@ -1,10 +1,14 @@
 //! `gateway`: run one, look at one, call one.
 
 mod call;
+pub(crate) mod listeners;
 mod run;
+pub(crate) mod service;
 mod status;
 
 use clap::{Args, Subcommand};
+
+use service::Action;
 
 use super::{Context, block_on, health, probe};
 use crate::{
@@ -53,6 +57,23 @@ enum GatewayCommand {
         after_help = "Examples:\n  clawgate gateway usage-cost\n  clawgate gateway usage-cost --days 7 --json"
     )]
     UsageCost(super::usage::UsageCostArgs),
+    /// Make the gateway a service of systemd, and start it
+    #[command(
+        after_help = "Examples:\n  clawgate gateway install\n  clawgate gateway install --port 18790 --force\n  sudo clawgate gateway install --system"
+    )]
+    Install(service::InstallArgs),
+    /// Take the service away; its state is kept
+    #[command(after_help = "Examples:\n  clawgate gateway uninstall")]
+    Uninstall(service::ServiceArgs),
+    /// Start the service
+    #[command(after_help = "Examples:\n  clawgate gateway start")]
+    Start(service::ServiceArgs),
+    /// Stop the gateway, of a service or not
+    #[command(after_help = "Examples:\n  clawgate gateway stop\n  clawgate gateway stop --json")]
+    Stop(service::ServiceArgs),
+    /// Stop the service and start it again
+    #[command(after_help = "Examples:\n  clawgate gateway restart")]
+    Restart(service::ServiceArgs),
 }
 
 /// `gateway probe`.
@@ -78,6 +99,13 @@ impl GatewayArgs {
             Some(GatewayCommand::Health(args)) => args.connect.json,
             Some(GatewayCommand::Call(args)) => args.connect.json,
             Some(GatewayCommand::UsageCost(args)) => args.connect.json,
+            Some(GatewayCommand::Install(args)) => args.common.json,
+            Some(
+                GatewayCommand::Uninstall(args)
+                | GatewayCommand::Start(args)
+                | GatewayCommand::Stop(args)
+                | GatewayCommand::Restart(args),
+            ) => args.json,
             Some(GatewayCommand::Run(_)) | None => false,
         }
     }
@@ -111,5 +139,14 @@ pub(crate) fn run(context: &Context, args: GatewayArgs) -> CommandResult {
         Some(GatewayCommand::Health(args)) => block_on(health::run(context, &args)),
         Some(GatewayCommand::Call(args)) => block_on(call::run(context, &args)),
         Some(GatewayCommand::UsageCost(args)) => block_on(super::usage::cost(context, &args)),
+        Some(GatewayCommand::Install(args)) => {
+            service::run(context, Action::Install, args.common, Some(&args))
+        }
+        Some(GatewayCommand::Uninstall(args)) => {
+            service::run(context, Action::Uninstall, args, None)
+        }
+        Some(GatewayCommand::Start(args)) => service::run(context, Action::Start, args, None),
+        Some(GatewayCommand::Stop(args)) => service::run(context, Action::Stop, args, None),
+        Some(GatewayCommand::Restart(args)) => service::run(context, Action::Restart, args, None),
     }
 }

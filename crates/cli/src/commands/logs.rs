@@ -79,7 +79,9 @@ async fn follow(context: &Context, args: &LogsArgs) -> CommandResult {
                     && matches!(error.exit(), Exit::Unreachable | Exit::Internal) =>
             {
                 progress.failures += 1;
-                notice(context.output, args, "the gateway went away; trying again")?;
+                let (time, of) = (progress.failures, RETRIES_MAX);
+                let message = format!("the gateway went away; trying again ({time} of {of})");
+                notice(context.output, args, &message)?;
                 sleep(Duration::from_secs(1 << progress.failures.min(4))).await;
             }
             Err(error) => return Err(error.in_log_form()),

@@ -1,12 +1,17 @@
 //! `status`: one page about the gateway. It exits 0 even when the gateway is down.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use clawgate_client::Mode;
+use clawgate_gateway::{Severity, audit};
 use serde_json::{Value, json};
 
 use super::{
     Context, ORDINARY_MS, call_once,
+    gateway::service::{State, Unit},
     probe::{Facts, look},
+    security::{audit_json, examined, summary_words},
 };
 use crate::{
     app::ConnectArgs,
@@ -62,22 +67,67 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
     } else {
         None
     };
+    let usage = if args.usage && facts.ok() {
+        let asked = call_once(context, &args.connect, ORDINARY_MS, "usage.status", None).await;
+        asked.ok()
+    } else {
+        None
+    };
+    // Of this machine's own gateway; what another one opens is its operator's to see.
+    let findings = if approach.target.is_local_default() && (args.connect.json || args.all) {
+        audit(&examined(context))
+    } else {
+        Vec::new()
+    };
+    let more = More {
+        wants_usage: args.usage,
+        usage,
+        deep,
+    };
     if args.connect.json {
+        let service = Unit::of(context, false).state();
+        let audit = audit_json(&findings);
+        let report = report(&config, &approach, &facts, &service, &audit, more);
+        context.output.json(&report)?;
+        return Ok(Exit::Ok);
+    }
+    print(context, &approach, &facts, more.deep.as_ref())?;
+    if let Some(usage) = &more.usage {
+        let providers = usage["providers"].as_array().map_or(0, Vec::len);
+        let words = words::count(providers, "provider", "providers");
         context
             .output
-            .json(&report(&config, &approach, &facts, args.usage, deep))?;
-    } else {
-        print(context, &approach, &facts, deep.as_ref())?;
+            .line(format!("usage      {words} tell theirs"))?;
+    }
+    if args.all {
+        let service = Unit::of(context, false).state();
+        context
+            .output
+            .line(format!("service    {}", service.short()))?;
+        let summary = summary_words(&findings);
+        context.output.line(format!("security   {summary}"))?;
+        for finding in findings.iter().filter(|f| f.severity != Severity::Info) {
+            let line = format!("           {}: {}", finding.check_id, finding.title);
+            context.output.line(plain(&line))?;
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// What `--usage` and `--deep` ask for.
+struct More {
+    wants_usage: bool,
+    usage: Option<Value>,
+    deep: Option<(Value, Value)>,
 }
 
 fn report(
     config: &Config,
     approach: &Approach,
     facts: &Facts,
-    usage: bool,
-    deep: Option<(Value, Value)>,
+    service: &State,
+    audit: &Value,
+    more: More,
 ) -> Value {
     let mut report = nothing_known();
     if let Value::Object(status) = facts.payload("status") {
@@ -92,14 +142,17 @@ fn report(
         .hello
         .as_ref()
         .map(|hello| u64::try_from(hello.timings.hello.as_millis()).unwrap_or(u64::MAX));
-    let service = json!({
-        "label": "none",
-        "installed": false,
-        "managedByOpenClaw": false,
-        "externallyManaged": false,
-        "loadedText": "disabled",
-        "runtimeShort": "unknown",
-    });
+    let installed = service.installed;
+    let of_systemd = |ours: bool| {
+        json!({
+            "label": "systemd",
+            "installed": ours && installed,
+            "managedByOpenClaw": ours && installed,
+            "externallyManaged": false,
+            "loadedText": if ours && service.enabled { "enabled" } else { "disabled" },
+            "runtimeShort": if ours { service.short() } else { "unknown".to_owned() },
+        })
+    };
     let health = facts.payload("health");
     // The original reads these from its own files; here they are the gateway's to tell, and until
     // it does they are empty, of the same types.
@@ -110,12 +163,12 @@ fn report(
             value.clone()
         }
     };
-    let now = clock::now_ms();
+    let state = target.gateway_state_dirs.first();
     let agents: Vec<Value> = health["agents"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|agent| json!({"id": agent["agentId"], "sessionsCount": agent["sessions"]["count"]}))
+        .map(|agent| of_agent(config, state.map(PathBuf::as_path), agent))
         .collect();
     let members = json!({
         "os": os(),
@@ -137,36 +190,70 @@ fn report(
             "authWarning": null,
             "facts": facts.to_json(approach),
         },
-        "gatewayService": service,
-        "nodeService": service,
+        "gatewayService": of_systemd(true),
+        "nodeService": of_systemd(false),
         "agents": {
             "defaultId": or(&health["defaultAgentId"], json!("main")),
             "agents": agents,
             "totalSessions": or(&health["sessions"]["count"], json!(0)),
             "bootstrapPendingCount": 0,
         },
-        "securityAudit": {
-            "ts": now,
-            "summary": {"critical": 0, "warn": 0, "info": 0},
-            "findings": [],
-        },
+        "securityAudit": audit,
         "secretDiagnostics": [],
     });
     if let Value::Object(members) = members {
         report.extend(members);
     }
-    if usage {
-        report.insert(
-            "usage".to_owned(),
-            json!({"updatedAt": now, "providers": []}),
-        );
+    if more.wants_usage {
+        let nothing = json!({"updatedAt": clock::now_ms(), "providers": []});
+        report.insert("usage".to_owned(), more.usage.unwrap_or(nothing));
         report.insert("lastHeartbeat".to_owned(), Value::Null);
     }
-    if let Some((health, heartbeat)) = deep {
+    if let Some((health, heartbeat)) = more.deep {
         report.insert("health".to_owned(), health);
         report.insert("lastHeartbeat".to_owned(), heartbeat);
     }
     Value::Object(report)
+}
+
+/// An agent as its sessions show it, and its workspace as the configuration names it, or where it
+/// is in the gateway's state directory.
+fn of_agent(config: &Config, state: Option<&Path>, agent: &Value) -> Value {
+    let id = agent["agentId"].as_str().unwrap_or("main");
+    let updated = agent["sessions"]["recent"][0]["updatedAt"].as_i64();
+    let own = config.get("agents.list").and_then(Value::as_array);
+    let own = own
+        .into_iter()
+        .flatten()
+        .find(|entry| entry["id"].as_str() == Some(id))
+        .and_then(|entry| entry["workspace"].as_str());
+    let is_default = agent["isDefault"] != false;
+    let of_all = config
+        .get("agents.defaults.workspace")
+        .and_then(Value::as_str);
+    let named = own
+        .or_else(|| of_all.filter(|_| is_default))
+        .map(PathBuf::from);
+    let workspace = named.or_else(|| {
+        let name = if is_default {
+            "workspace".to_owned()
+        } else {
+            format!("workspace-{id}")
+        };
+        Some(state?.join(name))
+    });
+    let bootstrap = workspace
+        .as_ref()
+        .is_some_and(|dir| dir.join("BOOTSTRAP.md").exists());
+    json!({
+        "id": id,
+        "workspaceDir": workspace.map(|dir| dir.display().to_string()),
+        "bootstrapPending": bootstrap,
+        "sessionsPath": agent["sessions"]["path"],
+        "sessionsCount": agent["sessions"]["count"],
+        "lastUpdatedAt": updated,
+        "lastActiveAgeMs": updated.map(|at| clock::now_ms().saturating_sub(at).max(0)),
+    })
 }
 
 /// What a gateway's `status` says, before one has said anything.

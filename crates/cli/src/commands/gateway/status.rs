@@ -7,6 +7,10 @@ use clawgate_gateway::Issue;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 
+use super::{
+    listeners::{Listener, hints, on_port},
+    service::{State, Unit},
+};
 use crate::{
     app::ConnectArgs,
     commands::{Context, ORDINARY_MS, call_once},
@@ -71,6 +75,13 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         (target.endpoint.port(), "url")
     };
     let state = PortState::of(&target).await;
+    let listeners = if target.is_loopback() {
+        on_port(target.endpoint.port())
+    } else {
+        Vec::new()
+    };
+    let unit = Unit::of(context, false);
+    let service = unit.state();
     let rpc = if args.no_probe {
         None
     } else {
@@ -96,6 +107,9 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         port,
         port_source,
         state,
+        listeners,
+        unit,
+        service,
         target: &target,
         rpc,
     };
@@ -117,6 +131,9 @@ struct Report<'a> {
     port: u16,
     port_source: &'static str,
     state: PortState,
+    listeners: Vec<Listener>,
+    unit: Unit,
+    service: State,
     target: &'a Target,
     rpc: Option<Result<Value, CommandError>>,
 }
@@ -142,15 +159,7 @@ impl Report<'_> {
             "0.0.0.0"
         };
         let mut report = json!({
-            "service": {
-                "label": "none",
-                "loaded": false,
-                "loadedText": "enabled",
-                "notLoadedText": "disabled",
-                "command": null,
-                "runtime": {"status": "unknown"},
-                "configAudit": {"ok": true, "issues": []},
-            },
+            "service": self.unit.status_json(&self.service),
             "config": {"cli": file, "daemon": file},
             "gateway": {
                 "bindMode": self.bind(),
@@ -162,7 +171,12 @@ impl Report<'_> {
                 },
                 "probeUrl": self.target.endpoint.to_string(),
             },
-            "port": {"port": self.port, "status": self.state.as_str(), "listeners": [], "hints": []},
+            "port": {
+                "port": self.port,
+                "status": self.state.as_str(),
+                "listeners": self.listeners.iter().map(Listener::to_json).collect::<Vec<_>>(),
+                "hints": hints(&self.listeners),
+            },
         });
         if self.bind() == "loopback" {
             let note = "only clients on this machine can connect";
@@ -195,12 +209,17 @@ impl Report<'_> {
             "{} from {} · {}",
             self.port,
             self.port_source,
-            if self.state == PortState::Busy {
-                "somebody listens"
-            } else {
-                "nobody listens"
+            match (self.listeners.first(), self.state) {
+                (Some(listener), _) => listener.words(),
+                (None, PortState::Busy) => "somebody listens".to_owned(),
+                (None, PortState::Free) => "nobody listens".to_owned(),
             },
         );
+        let service = match (self.service.installed, &self.service.problem()) {
+            (_, Some(problem)) => problem.clone(),
+            (true, None) => format!("installed, {}", self.service.running()),
+            (false, None) => "not installed".to_owned(),
+        };
         output.line(table::pairs(&[
             ("config", format!("{}{exists}", self.config.path.display())),
             ("bind", self.bind().to_owned()),
@@ -210,6 +229,7 @@ impl Report<'_> {
                 format!("{} ({})", self.target.endpoint, self.target.url_source),
             ),
             ("credential", self.target.credential_words()),
+            ("service", service),
         ]))?;
         // Painted words are not cells.
         output.line(format!("rpc         {rpc}"))?;

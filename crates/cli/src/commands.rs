@@ -1,10 +1,10 @@
 //! The commands, one noun a file.
 
-pub(crate) mod approvals;
 pub(crate) mod agents;
+pub(crate) mod approvals;
 pub(crate) mod auth;
-pub(crate) mod channels;
 pub(crate) mod backup;
+pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod dashboard;
@@ -14,15 +14,14 @@ pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod logs;
+pub(crate) mod models;
 pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod probe;
 pub(crate) mod secrets;
-pub(crate) mod sessions;
-pub(crate) mod models;
-pub(crate) mod probe;
-pub(crate) mod skills;
 pub(crate) mod security;
+pub(crate) mod sessions;
+pub(crate) mod skills;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;

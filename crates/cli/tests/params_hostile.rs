@@ -119,6 +119,7 @@ fn fitting(shape: &Shape, dialect: Dialect) -> Value {
         Shape::Int { min, .. } | Shape::Number { min } => json!(min),
         Shape::Bool | Shape::False => json!(false),
         Shape::Null => Value::Null,
+        Shape::Exactly(number) => json!(number),
         Shape::Const(text) => json!(text),
         Shape::OneOf(texts) | Shape::Enum(texts) => json!(texts[0]),
         Shape::List { of, min, .. } => Value::Array(vec![fitting(of, dialect); min]),

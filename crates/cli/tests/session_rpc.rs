@@ -6,7 +6,7 @@
     reason = "a failed step of a test is a failed test"
 )]
 
-use clawgate_testkit::{Client, Connect, TOKEN, gateway, token_config};
+use clawgate_testkit::{Client, Connect, TOKEN, gateway};
 use serde_json::{Value, json};
 
 const MAIN: &str = "agent:main:main";

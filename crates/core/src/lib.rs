@@ -6,8 +6,8 @@
 //!
 //! **Invariant:** [`authz::grant`] is the only place where scopes are computed.
 
-pub mod approval;
 pub mod agent;
+pub mod approval;
 pub mod authz;
 pub mod cron;
 pub mod delivery;

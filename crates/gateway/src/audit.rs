@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::{
     clock::now_ms,
-    config::{Config, Environment, Overrides, parse},
+    config::{self, Config, Environment, Overrides, parse},
     state::StateDir,
 };
 
@@ -180,30 +180,35 @@ pub(crate) fn read_config(options: &ExamineOptions) -> Result<Config, Box<Findin
         password: options.environment_password.clone(),
     };
     let generated = || Ok(SecretString::from("g".repeat(48)));
-    Config::load(
-        &options.config_path,
-        &Overrides::default(),
-        &environment,
-        generated,
-    )
-    .map_err(|error| {
-        let first = error.issues.first();
-        let why = first.map_or_else(String::new, |issue| {
-            format!("{}: {}", issue.path, issue.message)
-        });
-        let finding = Finding::new(
-            "config.invalid",
-            Severity::Critical,
-            "The configuration cannot be used",
-            format!(
-                "{} cannot be used, so the gateway does not start with it ({} to mend): {why}",
-                error.file.display(),
-                error.issues.len()
-            ),
-        )
-        .remedy("clawgate config validate");
-        Box::new(finding)
-    })
+    crate::settings::read(&options.config_path)
+        .map_err(|error| config::unreadable(&options.config_path, &error))
+        .and_then(|text| {
+            Config::of(
+                &options.config_path,
+                text,
+                &Overrides::default(),
+                &environment,
+                generated,
+            )
+        })
+        .map_err(|error| {
+            let first = error.issues.first();
+            let why = first.map_or_else(String::new, |issue| {
+                format!("{}: {}", issue.path, issue.message)
+            });
+            let finding = Finding::new(
+                "config.invalid",
+                Severity::Critical,
+                "The configuration cannot be used",
+                format!(
+                    "{} cannot be used, so the gateway does not start with it ({} to mend): {why}",
+                    error.file.display(),
+                    error.issues.len()
+                ),
+            )
+            .remedy("clawgate config validate");
+            Box::new(finding)
+        })
 }
 
 /// A path with its user's home left out is not shorter here: findings name it as it must be typed.

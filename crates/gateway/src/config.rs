@@ -152,8 +152,6 @@ pub(crate) struct Config {
     pub control_ui: ControlUi,
     pub hooks: Option<Hooks>,
     pub agents: Vec<AgentEntry>,
-    /// `agents.defaults.model`, as `provider/model`.
-    pub default_model: Option<String>,
     /// Text of the file as read, empty when there is none.
     pub snapshot: Snapshot,
     /// Payload of `config.get`, encoded when it is first asked for.
@@ -423,7 +421,6 @@ impl Config {
             control_ui,
             hooks,
             agents,
-            default_model: crate::agents::primary_model(parsed.pointer("/agents/defaults/model")),
             shown: OnceLock::new(),
             snapshot: Snapshot {
                 exists,

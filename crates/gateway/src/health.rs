@@ -169,14 +169,12 @@ pub(crate) struct Health {
 #[derive(Debug)]
 struct Configured {
     agents: Arc<[AgentEntry]>,
-    model: Option<String>,
 }
 
 impl Configured {
     fn of(config: &Config) -> Self {
         Self {
             agents: config.agents.clone().into(),
-            model: config.default_model.clone(),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! frame only) → `dispatch` → `methods` → an owner (`pairing`, `tokens`, `scheduler`) or the
 //! store; events leave through the `hub`.
 
-mod approvals;
 mod agents;
+mod approvals;
 mod audit;
 mod backup;
 mod clock;
@@ -24,9 +24,9 @@ mod lifecycle;
 mod listen;
 mod logs;
 mod methods;
+mod models;
 mod node_host;
 mod nodes;
-mod models;
 mod notify;
 mod outbound;
 mod outbox;
@@ -56,29 +56,26 @@ use std::{
 use serde_json::value::RawValue;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use agents::{Agent, AgentChange, AgentError, Place, Pruned, Roster, identity_in};
-pub use config::{ConfigError, Issue, redact, validate};
-pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use audit::{ExamineOptions, Finding, Mend, Severity, audit};
 pub use backup::{
     Asset, BackupError, BackupOptions, BackupReport, Listed, RestoreOptions, Restored, Skipped,
     Verified, backup, list as list_backups, restore as restore_backup, verify as verify_backup,
 };
+pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use diagnosis::{Diagnosis, diagnose};
+pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
+pub use models::{Described, Model, ModelDefaults, key_source, models};
 pub use node_host::NodeHost;
 pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
     edit_config, parse_config,
 };
-pub use models::{Described, Model, ModelDefaults, key_source, models};
-pub use preview::{Preview, PreviewSlot, preview};
 pub use skills::{managed_dir, report as skill_report};
-pub use state::StateError;
 pub use state::{StateError, stop};
 
 /// Version that the gateway tells.
@@ -114,8 +111,6 @@ pub(crate) struct Gateway {
     pub wizards: wizard::Wizards,
     /// How deliveries go out.
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,
-    pub routes: axum::Router,
-    pub readiness: Arc<Readiness>,
     pub web: web::Web,
     pub readiness: Readiness,
     pub pre_hello: listen::PreHello,

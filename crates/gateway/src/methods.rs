@@ -5,8 +5,8 @@
 pub(crate) mod agent;
 pub(crate) mod approval;
 pub(crate) mod auth;
-pub(crate) mod chat;
 pub(crate) mod channel;
+pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod device;
@@ -17,7 +17,7 @@ pub(crate) mod session;
 pub(crate) mod skill;
 pub(crate) mod system;
 pub(crate) mod token;
-pub(crate) mod usage;
 pub(crate) mod update;
+pub(crate) mod usage;
 pub(crate) mod voice;
 pub(crate) mod wizard;

@@ -6,11 +6,10 @@
 //!
 //! Start with [`frame`], then [`method`].
 
-pub mod config;
-pub mod chat;
-pub mod approval;
 pub mod agent;
+pub mod approval;
 pub mod channel;
+pub mod chat;
 pub mod config;
 pub mod connect;
 pub mod cron;
@@ -30,8 +29,8 @@ pub mod skill;
 pub mod system;
 pub mod token;
 mod unserved;
-pub mod usage;
 pub mod update;
+pub mod usage;
 pub mod voice;
 pub mod wizard;
 

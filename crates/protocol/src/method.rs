@@ -7,17 +7,13 @@
 //! does not know it either, and is then answered `unknown method`.
 
 use crate::{
-    config, cron, device,
-    chat, cron, device,
-    approval, cron, device,
-    agent, channel, config, cron, device,
+    agent, approval, channel, chat, config, cron, device,
     error::Dialect,
     node,
     scope::Scope,
     session,
     shape::{Field, NON_EMPTY, Shape, optional, required, since_v4},
-    system, unserved, usage,
-    skill, system, unserved, update, voice, wizard,
+    skill, system, unserved, update, usage, voice, wizard,
 };
 
 /// Who may call a method.

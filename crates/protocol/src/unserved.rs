@@ -7,12 +7,10 @@
 use crate::{error::Dialect, scope::Scope};
 
 /// Wire 3, `operator.read`.
-const V3_READ: &[&str] = &[
-];
+const V3_READ: &[&str] = &[];
 
 /// Wire 3, `operator.write`.
-const V3_WRITE: &[&str] = &[
-];
+const V3_WRITE: &[&str] = &[];
 
 /// Wire 3, `operator.pairing`.
 const V3_PAIRING: &[&str] = &[];

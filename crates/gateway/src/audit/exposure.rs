@@ -707,15 +707,13 @@ mod tests {
     use crate::config::{Environment, Overrides};
 
     fn ids(text: &str) -> Vec<&'static str> {
-        let path = std::env::temp_dir().join(format!("clawgate-audit-{}", uuid::Uuid::new_v4()));
-        std::fs::write(&path, text).unwrap();
-        let config = Config::load(
-            &path,
+        let config = Config::of(
+            std::path::Path::new("clawgate.json"),
+            Some(text.to_owned()),
             &Overrides::default(),
             &Environment::default(),
             || Ok(SecretString::from("g".repeat(48))),
         );
-        std::fs::remove_file(&path).unwrap();
         let mut ids: Vec<&str> = of_config(&config.unwrap())
             .iter()
             .filter(|finding| finding.severity != Severity::Info)

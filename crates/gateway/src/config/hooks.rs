@@ -72,41 +72,6 @@ impl Mode {
     }
 }
 
-const KNOWN: &[&str] = &[
-    "enabled",
-    "path",
-    "token",
-    "defaultSessionKey",
-    "allowRequestSessionKey",
-    "allowedSessionKeyPrefixes",
-    "allowedAgentIds",
-    "maxBodyBytes",
-    "presets",
-    "transformsDir",
-    "mappings",
-    "gmail",
-    "internal",
-];
-const MAPPING: &[&str] = &[
-    "id",
-    "match",
-    "action",
-    "wakeMode",
-    "name",
-    "agentId",
-    "sessionKey",
-    "messageTemplate",
-    "textTemplate",
-    "deliver",
-    "allowUnsafeExternalContent",
-    "channel",
-    "to",
-    "model",
-    "thinking",
-    "timeoutSeconds",
-    "transform",
-];
-
 impl Hooks {
     /// Reads the section. What is not enabled is not looked at any closer.
     pub(super) fn read(
@@ -115,7 +80,6 @@ impl Hooks {
         auth: Option<&Auth>,
     ) -> Option<Self> {
         let hooks = look.section(root, "hooks");
-        look.unknown("hooks", &hooks, KNOWN);
         if look.boolean(&hooks, "hooks.enabled", "enabled") != Some(true) {
             return None;
         }
@@ -246,7 +210,6 @@ fn mappings(look: &mut Look, hooks: &Map<String, Value>) -> Vec<Mapping> {
 }
 
 fn mapping(look: &mut Look, map: &Map<String, Value>, path: &str, index: usize) -> Option<Mapping> {
-    look.unknown(path, map, MAPPING);
     if map.get("transform").is_some_and(|value| !value.is_null()) {
         look.refuse(
             &format!("{path}.transform"),
@@ -262,7 +225,6 @@ fn mapping(look: &mut Look, map: &Map<String, Value>, path: &str, index: usize) 
     };
     let id = text(look, "id").unwrap_or_else(|| format!("mapping-{}", index + 1));
     let matching = look.inner(map, path, "match");
-    look.unknown(&format!("{path}.match"), &matching, &["path", "source"]);
     let inner = |look: &mut Look, key: &str| {
         let text = look.text(&matching, &format!("{path}.match.{key}"), key)?;
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())

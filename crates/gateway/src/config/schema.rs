@@ -820,21 +820,7 @@ pub(super) const ROOT: &[Member] = &[
     ),
     member(
         "hooks",
-        Kind::Open(&[
-            member("enabled", Kind::Bool, "Enabled", "Whether hooks are taken."),
-            member(
-                "path",
-                Kind::Text,
-                "Path",
-                "Path under which they are taken.",
-            ),
-            member(
-                "token",
-                Kind::Secret,
-                "Token",
-                "Bearer token that a hook must show.",
-            ),
-        ]),
+        Kind::Object(HOOKS),
         "Hooks",
         "Events that other programs post.",
     ),
@@ -873,6 +859,143 @@ pub(super) const ROOT: &[Member] = &[
     member("update", OPEN, "Updates", ""),
     member("web", OPEN, "Web channel", ""),
     member("wizard", OPEN, "Wizard", ""),
+];
+const HOOK_MAPPING: Kind = Kind::Object(&[
+    member("id", Kind::Text, "Id", "Its name in the log."),
+    member(
+        "match",
+        Kind::Object(&[
+            member("path", Kind::Text, "Path", "Path below the one of hooks."),
+            member("source", Kind::Text, "Source", "The payload's `source`."),
+        ]),
+        "Match",
+        "Which posts it is for; the first mapping that matches takes a post.",
+    ),
+    member(
+        "action",
+        Kind::OneOf(&["wake", "agent"]),
+        "Action",
+        "What follows.",
+    ),
+    member(
+        "wakeMode",
+        Kind::OneOf(&["now", "next-heartbeat"]),
+        "Wake",
+        "When a text is looked at.",
+    ),
+    member("name", Kind::Text, "Name", "What the sender is called."),
+    member("agentId", Kind::Text, "Agent", "Which agent is meant."),
+    member(
+        "sessionKey",
+        Kind::Text,
+        "Session",
+        "Which session is meant.",
+    ),
+    member(
+        "messageTemplate",
+        Kind::Text,
+        "Message",
+        "A turn's message, with {{payload.member}} in it.",
+    ),
+    member(
+        "textTemplate",
+        Kind::Text,
+        "Text",
+        "A wake's text, with {{payload.member}} in it.",
+    ),
+    member(
+        "deliver",
+        Kind::Bool,
+        "Deliver",
+        "Whether the answer is delivered.",
+    ),
+    member(
+        "allowUnsafeExternalContent",
+        Kind::Bool,
+        "Unsafe content",
+        "Takes the post as it is, without the words that warn of it.",
+    ),
+    member("channel", Kind::Text, "Channel", "Where the answer goes."),
+    member("to", Kind::Text, "To", "To whom."),
+    member("model", Kind::Text, "Model", "Which model answers."),
+    member("thinking", Kind::Text, "Thinking", "How much it thinks."),
+    member(
+        "timeoutSeconds",
+        Kind::Any,
+        "Timeout",
+        "How long a turn may take, in seconds.",
+    ),
+    member(
+        "transform",
+        Kind::Any,
+        "Transform",
+        "Not served: no code is loaded into the gateway.",
+    ),
+]);
+const HOOKS: &[Member] = &[
+    member("enabled", Kind::Bool, "Enabled", "Whether hooks are taken."),
+    member(
+        "path",
+        Kind::Text,
+        "Path",
+        "Path under which they are taken.",
+    ),
+    member(
+        "token",
+        Kind::Secret,
+        "Token",
+        "Bearer token that a hook must show.",
+    ),
+    member(
+        "defaultSessionKey",
+        Kind::Text,
+        "Session",
+        "Session of a post that names none.",
+    ),
+    member(
+        "allowRequestSessionKey",
+        Kind::Bool,
+        "Posts name sessions",
+        "Whether a post may name its session.",
+    ),
+    member(
+        "allowedSessionKeyPrefixes",
+        TEXTS,
+        "Sessions",
+        "How the sessions begin that a post may name.",
+    ),
+    member(
+        "allowedAgentIds",
+        TEXTS,
+        "Agents",
+        "Agents that a post may name; `*` is all.",
+    ),
+    member(
+        "maxBodyBytes",
+        Kind::Any,
+        "Largest post",
+        "Bytes of a post at most.",
+    ),
+    member(
+        "presets",
+        TEXTS,
+        "Presets",
+        "Mappings that are there already.",
+    ),
+    member(
+        "transformsDir",
+        Kind::Text,
+        "Transforms",
+        "Not served: no code is loaded into the gateway.",
+    ),
+    member(
+        "mappings",
+        Kind::List(&HOOK_MAPPING),
+        "Mappings",
+        "What follows from which post.",
+    ),
+    member("gmail", OPEN, "Gmail", ""),
+    member("internal", OPEN, "Internal", ""),
 ];
 /// Sections in which a wrong kind of value stops a start; elsewhere it is said.
 const STRICT: &[&str] = &["gateway", "cron", "secrets"];

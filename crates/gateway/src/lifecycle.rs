@@ -29,7 +29,6 @@ use crate::{
     health::Health,
     hub::Hub,
     listen, logs,
-    notify::Manager,
     outbound::Outbound,
     outbox::Outbox,
     pairing::Pairings,
@@ -209,7 +208,7 @@ async fn serve(state: StateDir, config: Config, started: Instant) -> Result<(), 
         accepting.push(tokio::spawn(listen::run(Arc::clone(&gateway), listener)));
     }
     let beat = tokio::spawn(beat(Arc::clone(&gateway)));
-    let manager = Manager::of_environment();
+    let manager = crate::notify::Manager::of_environment();
     manager.ready(&format!("ws://{address}"));
     let watched = tokio::spawn(manager.clone().watch(Arc::clone(&gateway)));
     tracing::info!(

@@ -275,6 +275,61 @@ fn a_state_that_is_there_is_kept_unless_it_may_be_replaced_and_then_it_is_a_back
 }
 
 #[test]
+fn a_restore_that_is_killed_leaves_the_old_state_or_the_new_one() {
+    let (_out, archive, mut gateway) = small();
+    let home = gateway.home();
+    let (state, config) = (text(&home.state()), text(&home.config()));
+    let archive_text = text(&archive);
+    let whole = std::time::Instant::now();
+    drop(restore(&archive, &home.state(), &["--force"]).exits(0));
+    let whole = whole.elapsed();
+    for round in 1..=12_u32 {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_clawgate"))
+            .args(["backup", "restore", &archive_text, "--into", &state])
+            .args(["--force", "--config", &config])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Killed at another moment of its work each time.
+        let until = std::time::Instant::now() + whole * round / 12;
+        while std::time::Instant::now() < until && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        let doctor = Terminal::new().run(&["doctor", "--deep", "--json", "--state-dir", &state]);
+        let report = doctor.json();
+        assert_eq!(report["database"]["jobs"], 1, "round {round}: {report:#}");
+        for lost in ["database", "keys"] {
+            let found = report["findings"].as_array().unwrap().iter();
+            let id = |one: &Value| one["id"].as_str().unwrap().starts_with(lost);
+            assert_eq!(
+                found.filter(|one| id(one)).count(),
+                0,
+                "round {round}: {report:#}"
+            );
+        }
+        let beside = fs::read_dir(home.state().parent().unwrap()).unwrap();
+        let left = beside
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_str().unwrap().starts_with(".clawgate.")
+            })
+            .count();
+        let findings = report["findings"].as_array().unwrap().iter();
+        let named = findings.filter(|one| one["id"] == "backup.left_over");
+        assert_eq!(
+            named.count(),
+            left,
+            "what is left over is named: {report:#}"
+        );
+    }
+    gateway.restart();
+    assert_eq!(ids(&gateway).len(), 1);
+}
+
+#[test]
 fn a_configuration_and_a_workspace_that_lie_elsewhere_come_along_as_they_were_asked_for() {
     let (out, _archive, gateway) = small();
     let home = gateway.home();

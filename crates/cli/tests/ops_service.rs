@@ -65,25 +65,58 @@ fn the_manager_is_told_when_the_gateway_is_ready_works_and_stops() {
 }
 
 #[test]
-fn a_gateway_whose_database_does_not_answer_shows_no_life_to_the_watchdog() {
+fn a_gateway_whose_database_takes_no_writes_shows_no_life_to_the_watchdog() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let gateway = home!(token_config())
         .env("NOTIFY_SOCKET", path.to_str().unwrap())
         .env("WATCHDOG_USEC", "100000")
+        .start();
+    told(&socket, "WATCHDOG=1");
+    let database = gateway.home().state().join("clawgate.sqlite");
+    let other = rusqlite::Connection::open(database).unwrap();
+    other.busy_timeout(PATIENCE).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // What was on its way comes still; then nothing, for as long as twenty signs would take.
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut buffer = [0; 1_024];
+    while socket.recv(&mut buffer).is_ok() {
+        assert!(Instant::now() < deadline, "it goes on as if all were well");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    told(&socket, "WATCHDOG=1");
+    drop(gateway);
+}
+
+#[test]
+fn a_watchdog_that_waits_for_another_process_is_not_fed() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut gateway = home!(token_config())
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .env("WATCHDOG_USEC", "20000")
         .env("WATCHDOG_PID", "1")
         .start();
-    told(&socket, "READY=1");
     gateway.owner(4).call("health", &json!({}));
-    socket
-        .set_read_timeout(Some(Duration::from_millis(400)))
-        .unwrap();
+    gateway.terminate();
+    assert_eq!(gateway.ended().code, Some(0));
+    socket.set_nonblocking(true).unwrap();
+    let mut all = String::new();
     let mut buffer = [0; 1_024];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        all.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        all.push('\n');
+    }
     assert!(
-        socket.recv(&mut buffer).is_err(),
-        "the watchdog is another process's"
+        all.contains("READY=1") && all.contains("STOPPING=1"),
+        "{all}"
     );
+    assert!(!all.contains("WATCHDOG"), "{all}");
 }
 
 /// A systemctl that keeps what it was asked for, and a home to install into.

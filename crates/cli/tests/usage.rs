@@ -22,7 +22,6 @@ fn every_command_explains_itself() {
         &["gateway", "status"],
         &["gateway", "health"],
         &["gateway", "call"],
-        &["gateway", "usage-cost"],
         &["gateway", "install"],
         &["gateway", "uninstall"],
         &["gateway", "start"],

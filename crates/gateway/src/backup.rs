@@ -37,6 +37,22 @@ const NOT_STATE: &[&str] = &["logs", "clawgate.lock"];
 /// Ends of names of files that are about to become something else.
 const DRAFTS: &[&str] = &[".new", ".tmp", ".part", ".sock"];
 
+/// How the names of directories begin that hold what is in between.
+const SCRATCH: &str = ".clawgate.";
+
+/// What backups and restores that were cut short left in a directory.
+pub(crate) fn left_over(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(SCRATCH));
+            id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        })
+        .map(|entry| entry.path())
+        .collect()
+}
+
 /// What to put into an archive, and where it goes.
 #[derive(Clone, Debug)]
 #[expect(
@@ -294,7 +310,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(beside: &Path) -> Result<Self, BackupError> {
-        let name = format!(".clawgate-{}", uuid::Uuid::new_v4().simple());
+        let name = format!("{SCRATCH}{}", uuid::Uuid::new_v4().simple());
         let path = beside.join(name);
         fs::DirBuilder::new()
             .mode(0o700)

@@ -10,6 +10,7 @@ use clawgate_store::{StoreError, Survey};
 
 use crate::{
     audit::{ExamineOptions, Finding, Mend, Severity, audit, loose_files, read_config, shown},
+    backup::left_over,
     clock::now_ms,
     logs,
     state::{KEY_FILES, StateDir, StateError, has_keys},
@@ -134,6 +135,19 @@ fn state_dir(options: &ExamineOptions, found: &mut Diagnosis) {
     found
         .findings
         .extend(loose_files(state, &options.config_path));
+    let beside = state.parent().map(left_over).unwrap_or_default();
+    found.findings.extend(beside.iter().map(|left| {
+        Finding::new(
+            "backup.left_over",
+            Severity::Info,
+            "A restore was cut short",
+            format!(
+                "{} holds a whole state with its keys, closed to others; unless one runs right now nothing needs it",
+                shown(left)
+            ),
+        )
+        .remedy(format!("rm -r {}", shown(left)))
+    }));
     if let Ok(disk) = rustix::fs::statvfs(state) {
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         found.free_bytes = Some(free);

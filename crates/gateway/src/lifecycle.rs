@@ -32,7 +32,6 @@ use crate::{
     hub::Hub,
     listen, logs,
     nodes::Nodes,
-    notify::Manager,
     outbound::Outbound,
     outbox::Outbox,
     pairing::Pairings,
@@ -220,7 +219,7 @@ async fn serve(
         accepting.push(tokio::spawn(listen::run(Arc::clone(&gateway), listener)));
     }
     let beat = tokio::spawn(beat(Arc::clone(&gateway)));
-    let manager = Manager::of_environment();
+    let manager = crate::notify::Manager::of_environment();
     manager.ready(&format!("ws://{address}"));
     let watched = tokio::spawn(manager.clone().watch(Arc::clone(&gateway)));
     tracing::info!(

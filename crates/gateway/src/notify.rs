@@ -3,16 +3,16 @@
 //! Without `NOTIFY_SOCKET` in the environment everything here does nothing.
 
 use std::{
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::{
-            ffi::OsStrExt as _,
-            net::{SocketAddr, UnixDatagram},
-        },
+    io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        net::{SocketAddr, UnixDatagram},
     },
     sync::Arc,
     time::Duration,
 };
+
+use clawgate_store::StoreError;
 
 use crate::Gateway;
 
@@ -27,7 +27,7 @@ impl Manager {
             return Self::default();
         };
         let address = match name.as_bytes() {
-            [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest),
+            [b'@', rest @ ..] => abstract_name(rest),
             [b'/', ..] => SocketAddr::from_pathname(&name),
             _ => return Self::default(),
         };
@@ -65,7 +65,7 @@ impl Manager {
     }
 
     /// Shows the manager's watchdog that the gateway works, twice as often as it wants: that the
-    /// runtime runs, and that the database answers. Where either does not, nothing is shown, and the
+    /// runtime runs, and that the database takes a write (one of nothing costs no sync). Where either does not, nothing is shown, and the
     /// manager starts the gateway anew.
     pub(crate) async fn watch(self, gateway: Arc<Gateway>) {
         let Some(period) = self.0.as_ref().and_then(|_| watchdog_period()) else {
@@ -78,11 +78,22 @@ impl Manager {
                 () = gateway.stopping.cancelled() => return,
                 _ = beats.tick() => {}
             }
-            if gateway.store.read(|_| Ok(())).await.is_ok() {
+            let nothing = |_: &clawgate_store::Tx<'_>| Ok::<(), StoreError>(());
+            if gateway.store.write("showing life", nothing).await.is_ok() {
                 self.tell("WATCHDOG=1");
             }
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn abstract_name(name: &[u8]) -> io::Result<SocketAddr> {
+    <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_name(_: &[u8]) -> io::Result<SocketAddr> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// How long the manager waits for a sign, if it waits for one of this very process.

@@ -47,11 +47,6 @@ enum GatewayCommand {
         after_help = "Examples:\n  clawgate gateway health\n  clawgate gateway health --json"
     )]
     Health(health::HealthArgs),
-    /// Call any method
-    #[command(
-        after_help = "Examples:\n  clawgate gateway call status\n  clawgate gateway call cron.list --params '{\"includeDisabled\":true}' --json\n  clawgate gateway call system-presence"
-    )]
-    Call(call::CallArgs),
     /// Tokens and money by day
     #[command(
         after_help = "Examples:\n  clawgate gateway usage-cost\n  clawgate gateway usage-cost --days 7 --json"
@@ -74,6 +69,11 @@ enum GatewayCommand {
     /// Stop the service and start it again
     #[command(after_help = "Examples:\n  clawgate gateway restart")]
     Restart(service::ServiceArgs),
+    /// Call any method
+    #[command(
+        after_help = "Examples:\n  clawgate gateway call status\n  clawgate gateway call cron.list --params '{\"includeDisabled\":true}' --json\n  clawgate gateway call system-presence"
+    )]
+    Call(call::CallArgs),
 }
 
 /// `gateway probe`.
@@ -97,8 +97,6 @@ impl GatewayArgs {
             Some(GatewayCommand::Probe(args)) => args.connect.json,
             Some(GatewayCommand::Status(args)) => args.connect.json,
             Some(GatewayCommand::Health(args)) => args.connect.json,
-            Some(GatewayCommand::Call(args)) => args.connect.json,
-            Some(GatewayCommand::UsageCost(args)) => args.connect.json,
             Some(GatewayCommand::Install(args)) => args.common.json,
             Some(
                 GatewayCommand::Uninstall(args)
@@ -106,6 +104,7 @@ impl GatewayArgs {
                 | GatewayCommand::Stop(args)
                 | GatewayCommand::Restart(args),
             ) => args.json,
+            Some(GatewayCommand::Call(args)) => args.connect.json,
             Some(GatewayCommand::Run(_)) | None => false,
         }
     }
@@ -137,7 +136,6 @@ pub(crate) fn run(context: &Context, args: GatewayArgs) -> CommandResult {
         }
         Some(GatewayCommand::Status(args)) => block_on(status::run(context, &args)),
         Some(GatewayCommand::Health(args)) => block_on(health::run(context, &args)),
-        Some(GatewayCommand::Call(args)) => block_on(call::run(context, &args)),
         Some(GatewayCommand::UsageCost(args)) => block_on(super::usage::cost(context, &args)),
         Some(GatewayCommand::Install(args)) => {
             service::run(context, Action::Install, args.common, Some(&args))
@@ -148,5 +146,6 @@ pub(crate) fn run(context: &Context, args: GatewayArgs) -> CommandResult {
         Some(GatewayCommand::Start(args)) => service::run(context, Action::Start, args, None),
         Some(GatewayCommand::Stop(args)) => service::run(context, Action::Stop, args, None),
         Some(GatewayCommand::Restart(args)) => service::run(context, Action::Restart, args, None),
+        Some(GatewayCommand::Call(args)) => block_on(call::run(context, &args)),
     }
 }

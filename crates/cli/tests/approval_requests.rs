@@ -370,3 +370,67 @@ fn a_request_that_says_too_little_or_too_much_is_refused_and_nothing_waits() {
         assert!(pending(&mut client).is_empty());
     }
 }
+
+#[test]
+fn what_became_of_a_request_is_told_to_who_came_late_and_page_by_page() {
+    let gateway = gateway!();
+    let mut client = gateway.owner(4);
+    let decide = |client: &mut Client, id: &str, decision: &str| {
+        let params = json!({"id": id, "kind": "exec", "decision": decision});
+        client.call("approval.resolve", &params)
+    };
+    for id in ["one", "two", "a/b"] {
+        stand(&mut client, id, 60_000);
+    }
+    let waits = client.call("approval.get", &json!({"id": "a/b"}))["approval"].clone();
+    assert_eq!(
+        (&waits["status"], &waits["urlPath"]),
+        (&json!("pending"), &json!("/approve/a%2Fb"))
+    );
+    assert_eq!(waits["presentation"]["commandText"], "ls");
+    let first = decide(&mut client, "one", "allow-once");
+    assert_eq!(first["applied"], true);
+    assert_eq!(first["approval"]["status"], "allowed");
+    let late = decide(&mut client, "one", "deny");
+    assert_eq!(late["applied"], false);
+    assert_eq!(late["approval"], first["approval"]);
+    let denied = decide(&mut client, "two", "deny")["approval"].clone();
+    assert_eq!(
+        (&denied["status"], &denied["reason"], &denied["decision"]),
+        (&json!("denied"), &json!("user"), &json!("deny"))
+    );
+    client.call(
+        REQUEST,
+        &json!({"id": "over", "command": "ls", "timeoutMs": 1}),
+    );
+    let mut cursor = Value::Null;
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let mut params = json!({"limit": 1});
+        if cursor.is_string() {
+            params["cursor"] = cursor;
+        }
+        let page = client.call("approval.history", &params);
+        for item in page["items"].as_array().unwrap() {
+            let text = |key: &str| item[key].as_str().unwrap().to_owned();
+            seen.push((text("id"), text("status"), text("reason")));
+        }
+        cursor = page["nextCursor"].clone();
+    }
+    let row = |id: &str, status: &str, reason: &str| {
+        (id.to_owned(), status.to_owned(), reason.to_owned())
+    };
+    let wanted = [
+        row("over", "expired", "timeout"),
+        row("two", "denied", "user"),
+        row("one", "allowed", "user"),
+    ];
+    assert_eq!(seen, wanted);
+    let unknown = client.refused("approval.get", &json!({"id": "zz"}));
+    assert_eq!(unknown.code, "APPROVAL_NOT_FOUND");
+    let plugin = json!({"id": "a/b", "kind": "plugin", "decision": "deny"});
+    let unknown = client.refused("approval.resolve", &plugin);
+    assert_eq!(unknown.code, "APPROVAL_NOT_FOUND");
+    let page = client.refused("approval.history", &json!({"cursor": "x"}));
+    assert_eq!(page.code, "INVALID_REQUEST");
+}

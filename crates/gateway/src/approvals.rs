@@ -310,6 +310,24 @@ impl Approvals {
         Ok(self.store.read(move |db| db.pending_approvals(now)).await?)
     }
 
+    /// One request by its whole id, whatever became of it.
+    pub(crate) async fn get(&self, id: String) -> Result<Option<Approval>, ApprovalError> {
+        Ok(self.store.read(move |db| db.approval(&id)).await?)
+    }
+
+    /// Requests that ended, the last one first, from a place on.
+    pub(crate) async fn ended(
+        &self,
+        before: Option<(i64, String)>,
+        limit: usize,
+    ) -> Result<Vec<Approval>, ApprovalError> {
+        let now = now_ms();
+        Ok(self
+            .store
+            .read(move |db| db.ended_approvals(before, limit, now))
+            .await?)
+    }
+
     /// One request that waits, by its id or the beginning of it.
     pub(crate) async fn find(&self, wanted: String) -> Result<Approval, ApprovalError> {
         let now = now_ms();
@@ -374,7 +392,8 @@ fn bucket(principal: &Principal) -> String {
     }
 }
 
-fn stands(approval: &Approval, now: i64) -> Standing {
+/// Where a request stands.
+pub(crate) fn stands(approval: &Approval, now: i64) -> Standing {
     standing(
         approval.decision,
         approval.expired,

@@ -127,6 +127,25 @@ pub const RESOLVE: &[Field] = &[
 /// Shape of params that name an approval.
 pub const ID: &[Field] = &[required("id", NON_EMPTY)];
 
+const KINDS: Shape = Shape::OneOf(&["exec", "plugin", "system-agent"]);
+/// Shape of the params of `approval.resolve`.
+pub const SNAPSHOT_RESOLVE: &[Field] = &[
+    required("id", NON_EMPTY),
+    required("kind", KINDS),
+    required(
+        "decision",
+        Shape::OneOf(&["allow-once", "allow-always", "deny"]),
+    ),
+    optional("reviewer", Shape::Object(REVIEWER)),
+    optional("grantExpiresInDays", Shape::Int { min: 1, max: 3_650 }),
+];
+/// Shape of the params of `approval.history`.
+pub const HISTORY: &[Field] = &[
+    optional("cursor", Shape::Str { min: 1, max: 512 }),
+    optional("limit", Shape::Int { min: 1, max: 100 }),
+    optional("kind", KINDS),
+];
+
 const SOCKET: &[Field] = &[
     optional("path", Shape::Text),
     optional("token", Shape::Text),
@@ -295,6 +314,31 @@ pub struct ResolveParams {
     pub id: String,
     /// `allow-once`, `allow-always` or `deny`.
     pub decision: String,
+}
+
+/// Params of `approval.resolve`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SnapshotResolveParams {
+    /// Which one; its whole id.
+    pub id: String,
+    /// `exec`, `plugin` or `system-agent`.
+    pub kind: String,
+    /// `allow-once`, `allow-always` or `deny`.
+    pub decision: String,
+}
+
+/// Params of `approval.history`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct HistoryParams {
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// At most so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Of this kind alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
 }
 
 /// Params of `exec.approvals.set`.

@@ -246,6 +246,12 @@ methods! {
     ExecApprovalGet = "exec.approval.get", approvals / approvals, true, free, Some(Shape::Object(approval::ID));
     /// Every request that waits.
     ExecApprovalList = "exec.approval.list", approvals / approvals, true, free, NO_PARAMS;
+    /// One approval, whatever became of it.
+    ApprovalGet = "approval.get", approvals / approvals, true, free, Some(Shape::Object(approval::ID));
+    /// Decides one; tells how it was decided where somebody was quicker.
+    ApprovalResolve = "approval.resolve", approvals / approvals, true, free, Some(Shape::Object(approval::SNAPSHOT_RESOLVE));
+    /// Approvals that ended.
+    ApprovalHistory = "approval.history", approvals / approvals, true, free, Some(Shape::Object(approval::HISTORY));
     /// Configured models.
     ModelsList = "models.list", read / read, true, free, Some(Shape::Object(MODELS_LIST));
     /// Configured agents.

@@ -240,9 +240,6 @@ const V4_APPROVALS: &[&str] = &[
     "plugin.approval.resolve",
     "openclaw.approval.list",
     "board.widget.grant",
-    "approval.get",
-    "approval.resolve",
-    "approval.history",
 ];
 
 /// Wire 4, `operator.questions`.

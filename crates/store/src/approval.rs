@@ -41,6 +41,13 @@ pub struct Approval {
     pub spent_at_ms: Option<i64>,
 }
 
+impl Approval {
+    /// When it ended, or will.
+    pub fn ended_at_ms(&self) -> i64 {
+        self.decided_at_ms.unwrap_or(self.expires_at_ms)
+    }
+}
+
 const COLUMNS: &str = "approval_id, requester, requester_device, requester_conn, request, digest, \
                        created_at_ms, expires_at_ms, status, decision, decided_by, decided_at_ms, \
                        spent_at_ms";
@@ -93,6 +100,38 @@ impl Read<'_> {
             ))
             .map_err(&doing)?;
         let rows = statement.query_map([now_ms], from_row).map_err(&doing)?;
+        rows.collect::<Result<_, _>>().map_err(&doing)
+    }
+
+    /// Requests that ended, the last one first; those that ended before `before` (when, which).
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn ended_approvals(
+        &self,
+        before: Option<(i64, String)>,
+        limit: usize,
+        now_ms: i64,
+    ) -> Result<Vec<Approval>, StoreError> {
+        let doing = StoreError::doing("listing approvals that ended");
+        let mut statement = self
+            .db
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM approvals
+                 WHERE (status <> 'pending' OR expires_at_ms <= :now)
+                 AND (:at IS NULL
+                      OR (coalesce(decided_at_ms, expires_at_ms), approval_id) < (:at, :id))
+                 ORDER BY coalesce(decided_at_ms, expires_at_ms) DESC, approval_id DESC LIMIT :limit"
+            ))
+            .map_err(&doing)?;
+        let (at, id) = before.unzip();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement
+            .query_map(
+                named_params! {":now": now_ms, ":at": at, ":id": id, ":limit": limit},
+                from_row,
+            )
+            .map_err(&doing)?;
         rows.collect::<Result<_, _>>().map_err(&doing)
     }
 

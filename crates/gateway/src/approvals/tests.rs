@@ -76,7 +76,7 @@ impl Place {
 
     async fn decided(&self, link: &Arc<Link>, decision: Decision) -> String {
         let request = json!({
-            "host": "node", "nodeId": "n", "command": "ls -l",
+            "host": "node", "nodeId": "n", "command": "ls -l", "cwd": "/", "agentId": "main",
             "systemRunPlan": {
                 "argv": ["ls", "-l"], "cwd": "/", "commandText": "ls -l", "agentId": "main",
                 "sessionKey": null,

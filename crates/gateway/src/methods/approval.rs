@@ -1,5 +1,7 @@
 //! Approvals: asking, waiting, deciding; and the files of what may be run without asking.
 
+pub(crate) mod snapshot;
+
 use std::sync::Arc;
 
 use clawgate_core::{
@@ -120,26 +122,34 @@ pub(crate) fn resolve(call: &Call<'_>) -> Answer {
             .resolve(&link, id, decision)
             .await
             .map_err(|error| error::approval(dialect, &error))?;
-        let elsewhere = request_of(&approval)["host"] == "node";
-        if decision != Decision::AllowAlways || elsewhere {
-            return Ok(Reply::json(&json!({"ok": true})));
-        }
-        // The decision stands whether or not it can be kept for the next time.
-        let (kept, why) = match gateway.approvals.remember(&approval).await {
-            Ok(None) => (true, None),
-            Ok(Some(NotKept::NoProgram)) => (false, Some("which program it runs is not known")),
-            Ok(Some(NotKept::PathIsPattern)) => {
-                (false, Some("the program's path would match others as well"))
-            }
-            Ok(Some(NotKept::Environment)) => (false, Some("the caller sets variables")),
-            Err(error) => {
-                tracing::warn!(%error, "an approval was not kept for the next time");
-                (false, Some("the file cannot be changed"))
-            }
-        };
         Ok(Reply::json(
-            &json!({"ok": true, "kept": kept, "whyNotKept": why}),
+            &match keep(&gateway, &approval, decision).await {
+                None => json!({"ok": true}),
+                Some(why) => json!({"ok": true, "kept": why.is_none(), "whyNotKept": why}),
+            },
         ))
+    })
+}
+
+/// Keeps a decision that is meant for good, where it is kept here: nothing for any other. The
+/// decision stands whether or not it can be kept for the next time; if not, this says why.
+async fn keep(
+    gateway: &Arc<Gateway>,
+    approval: &Approval,
+    decision: Decision,
+) -> Option<Option<&'static str>> {
+    if decision != Decision::AllowAlways || request_of(approval)["host"] == "node" {
+        return None;
+    }
+    Some(match gateway.approvals.remember(approval).await {
+        Ok(None) => None,
+        Ok(Some(NotKept::NoProgram)) => Some("which program it runs is not known"),
+        Ok(Some(NotKept::PathIsPattern)) => Some("the program's path would match others as well"),
+        Ok(Some(NotKept::Environment)) => Some("the caller sets variables"),
+        Err(error) => {
+            tracing::warn!(%error, "an approval was not kept for the next time");
+            Some("the file cannot be changed")
+        }
     })
 }
 
@@ -334,7 +344,12 @@ pub(crate) fn file_set(call: &Call<'_>) -> Answer {
             file.replace(params.base_hash.as_deref(), params.file)
         })
         .await?;
-        tracing::info!(actor = %link.principal.actor(), hash = %snapshot.hash, "exec approvals changed");
+        let (actor, now) = (link.principal.actor(), crate::clock::now_ms());
+        let detail = json!({"hash": snapshot.hash}).to_string();
+        let noted = gateway.store.write("noting a change", move |tx| {
+            tx.audit("exec.approvals.set", &actor, &detail, now)
+        });
+        noted.await.map_err(|error| error::store(&error))?;
         Ok(Reply::json(&file_answer(link.principal.dialect, &snapshot)))
     })
 }

@@ -1,11 +1,6 @@
 //! What a node may be asked is what somebody approved: with its pairing, and anew for whatever it
 //! declares later. The older store of node pairings stands beside it.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
-
 use clawgate_testkit::{Client, Connect, Device, TOKEN, gateway};
 use serde_json::{Value, json};
 

@@ -115,7 +115,7 @@ fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn run(node_id: &Value, params: Value, key: &str) -> Value {
+fn run(node_id: &Value, params: &Value, key: &str) -> Value {
     json!({"nodeId": node_id, "command": "system.run", "params": params, "idempotencyKey": key})
 }
 
@@ -215,7 +215,7 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
     // What the node's environment holds is not the program's, and the caller chooses no PATH.
     let printed = owner.call(
         "node.invoke",
-        &run(&id, json!({"command": ["env"], "env": {"A": "1"}}), "env"),
+        &run(&id, &json!({"command": ["env"], "env": {"A": "1"}}), "env"),
     );
     let printed = printed["payload"]["stdout"].as_str().unwrap().to_owned();
     assert!(
@@ -231,7 +231,7 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
         "CLAWGATE_GATEWAY_TOKEN",
     ] {
         let params = json!({"command": ["env"], "env": {name: "x"}});
-        let error = owner.refused("node.invoke", &run(&id, params, name));
+        let error = owner.refused("node.invoke", &run(&id, &params, name));
         assert_eq!(
             error.detail("nodeError")["code"],
             "INVALID_REQUEST",
@@ -242,7 +242,7 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
         "node.invoke",
         &run(
             &id,
-            json!({"command": ["sh", "-c", "yes | head -c 1000000; sleep 600"], "timeoutMs": 300}),
+            &json!({"command": ["sh", "-c", "yes | head -c 1000000; sleep 600"], "timeoutMs": 300}),
             "long",
         ),
     );
@@ -258,12 +258,12 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
     fs::write(host.policy(), file.to_string()).unwrap();
     let listed = owner.call(
         "node.invoke",
-        &run(&id, json!({"command": ["uname"]}), "l1"),
+        &run(&id, &json!({"command": ["uname"]}), "l1"),
     );
     assert_eq!(listed["payload"]["success"], true);
     let error = owner.refused(
         "node.invoke",
-        &run(&id, json!({"command": ["sh", "-c", "uname"]}), "l2"),
+        &run(&id, &json!({"command": ["sh", "-c", "uname"]}), "l2"),
     );
     assert_eq!(
         error.message,
@@ -272,7 +272,7 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
     fs::write(host.policy(), "{").unwrap();
     let error = owner.refused(
         "node.invoke",
-        &run(&id, json!({"command": ["uname"]}), "l3"),
+        &run(&id, &json!({"command": ["uname"]}), "l3"),
     );
     assert!(
         error.message.contains("the policy does not read"),
@@ -322,7 +322,7 @@ fn a_program_that_nobody_waits_for_any_more_is_ended() {
     let script = format!("echo > {}; sleep {mark} & wait", fifo.display());
     owner.send(
         "node.invoke",
-        &run(&id, json!({"command": ["sh", "-c", script]}), "k"),
+        &run(&id, &json!({"command": ["sh", "-c", script]}), "k"),
     );
     // It runs once it writes.
     fs::read_to_string(&fifo).unwrap();
@@ -354,7 +354,7 @@ fn a_node_that_is_killed_fails_what_it_ran_and_its_fellow_goes_on() {
     let script = format!("echo > {}; exec sleep 20", fifo.display());
     let call = owner.send(
         "node.invoke",
-        &run(&a, json!({"command": ["sh", "-c", script]}), "k"),
+        &run(&a, &json!({"command": ["sh", "-c", script]}), "k"),
     );
     fs::read_to_string(&fifo).unwrap();
     let began = Instant::now();
@@ -369,7 +369,7 @@ fn a_node_that_is_killed_fails_what_it_ran_and_its_fellow_goes_on() {
     );
     let other = owner.call(
         "node.invoke",
-        &run(&b, json!({"command": ["echo", "two"]}), "k"),
+        &run(&b, &json!({"command": ["echo", "two"]}), "k"),
     );
     assert_eq!(other["payload"]["stdout"], "two\n");
 }

@@ -1,11 +1,6 @@
 //! Nodes over the wire, by the real process: what a node may be asked to run, who answers for it, and
 //! how what was asked ends.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
-
 use clawgate_testkit::{Call, Client, Connect, Device, TOKEN, TestGateway, gateway};
 use serde_json::{Value, json};
 

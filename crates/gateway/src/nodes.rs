@@ -27,7 +27,7 @@ use clawgate_protocol::{
 use clawgate_store::{NodeOrigin, NodeRequest, Store, StoreError};
 use serde_json::json;
 
-pub(crate) use invoke::{Failure, Invoke};
+pub(crate) use invoke::{Done, Failure, Invoke};
 pub(crate) use pair::NodeError;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! `node run`: this machine runs commands for a gateway.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 use clawgate_client::{
@@ -114,7 +114,7 @@ async fn serve(context: &Context, args: &RunArgs) -> CommandResult {
     let directory = context.paths.state_dir.join("node");
     let host = NodeHost::open(&directory, &path_env)
         .map_err(|error| CommandError::config(error.to_string()))?;
-    let node = Node::new(context, args, directory, &host, &path_env)?;
+    let node = Node::new(context, args, &directory, &host, &path_env)?;
     let host = Arc::new(host);
     context.output.line(format!("node host PATH: {path_env}"))?;
     let mut stop = Stop::watch()?;
@@ -184,12 +184,12 @@ impl Node {
     fn new(
         context: &Context,
         args: &RunArgs,
-        directory: PathBuf,
+        directory: &Path,
         host: &NodeHost,
         path_env: &str,
     ) -> CommandResult<Self> {
-        let identity = Identity::load_or_create(&directory)?;
-        let tokens = TokenStore::new(&directory, identity.device_id());
+        let identity = Identity::load_or_create(directory)?;
+        let tokens = TokenStore::new(directory, identity.device_id());
         let url = match (&args.url, &args.host, args.port) {
             (Some(url), _, _) => Some(url.clone()),
             (None, None, None) if !args.tls => None,

@@ -129,15 +129,8 @@ impl Invokes {
         Some(running)
     }
 
-    fn keep(&mut self, key: Key, act: String, outcome: Outcome) {
-        let cost = act.len()
-            + outcome.as_ref().map_or(0, |done| {
-                let text = done.payload_json.as_ref().map_or(0, String::len);
-                text + done
-                    .payload
-                    .as_ref()
-                    .map_or(0, |value| value.to_string().len())
-            });
+    fn keep(&mut self, key: Key, act: String, outcome: Outcome, cost: usize) {
+        let cost = cost + act.len();
         if cost > KEPT_BYTES_MAX / 4 {
             return;
         }
@@ -285,6 +278,10 @@ impl Nodes {
 
     /// A node's answer. `false` when it is not this session that was asked, or nobody waits.
     pub(crate) fn answered(&self, conn_id: &str, result: InvokeResultParams) -> bool {
+        // Before the lock: a node may say much.
+        let value = result.payload.as_ref().map(|value| value.to_string().len());
+        let text = result.payload_json.as_ref().map(String::len);
+        let cost = value.unwrap_or_default() + text.unwrap_or_default();
         let mut state = self.lock();
         let is_its = state
             .invokes
@@ -307,7 +304,7 @@ impl Nodes {
         };
         if let Some(key) = running.key.take() {
             let act = std::mem::take(&mut running.act);
-            state.invokes.keep(key, act, outcome.clone());
+            state.invokes.keep(key, act, outcome.clone(), cost);
         }
         running.outcome.send_replace(Some(outcome));
         true

@@ -149,6 +149,8 @@ async function main() {
       await step(tab, async (from) => {
         // The chat is what the page begins with.
         const since = tab === "chat" ? 0 : from;
+        // A line of today, whenever the gateway was started.
+        if (tab === "logs") await Peer.connect(gateway.address, phone).catch(() => {});
         if (tab !== "chat") {
           await page.evaluate((tab) => document.querySelector(`a.nav-item[href$="/${tab}"]`).click(), tab);
         }

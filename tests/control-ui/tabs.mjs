@@ -47,5 +47,5 @@ export const tabs = [
   { tab: "infrastructure", calls: ["config.schema", "config.get"], shows: ["Gateway", names.bindHost] },
   { tab: "ai-agents", calls: ["config.schema", "config.get"], shows: ["Agents"] },
   { tab: "debug", calls: ["status", "health", "models.list", "last-heartbeat"], shows: ["\"heartbeat\""] },
-  { tab: "logs", calls: ["logs.tail"], shows: ["listening"] },
+  { tab: "logs", calls: ["logs.tail"], shows: ["pairing required"] },
 ];

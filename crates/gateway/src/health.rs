@@ -38,6 +38,8 @@ pub(crate) struct Health {
 struct Configured {
     agents: Arc<[AgentEntry]>,
     model: Option<String>,
+    /// What an operator should know of the file.
+    note: Option<Value>,
 }
 
 impl Configured {
@@ -45,6 +47,7 @@ impl Configured {
         Self {
             agents: config.agents.clone().into(),
             model: config.default_model.clone(),
+            note: None,
         }
     }
 }
@@ -90,6 +93,15 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner) = Configured::of(config);
         self.refreshed_at_ms.store(0, Ordering::Release);
         self.refresh(now_ms);
+        self.status_changed();
+    }
+
+    /// What administrators are told of the file: that it does not hold, or not yet.
+    pub(crate) fn note_config(&self, note: Option<Value>) {
+        self.configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note = note;
         self.status_changed();
     }
 
@@ -257,6 +269,10 @@ impl Health {
                 "byAgent": rows,
             },
         });
+        let mut status = status;
+        if let Some(note) = self.configured().note.clone().filter(|_| admin) {
+            status["config"] = note;
+        }
         let text: Arc<str> = Arc::from(status.to_string());
         let mut texts = self
             .status

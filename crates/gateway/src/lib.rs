@@ -48,7 +48,7 @@ pub use lifecycle::{RunOptions, StartError, run};
 pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
-    edit_config, parse_config,
+    edit_config, find_secret, parse_config,
 };
 pub use state::StateError;
 

@@ -35,7 +35,7 @@ use crate::{
 pub(crate) use file::read;
 pub use offline::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
-    edit_config, parse_config,
+    edit_config, find_secret, parse_config,
 };
 
 /// How often the file is looked at.

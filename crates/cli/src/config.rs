@@ -7,6 +7,7 @@ use std::{
 
 use clawgate_gateway::{ConfigError, Issue};
 use jsonc_parser::{ParseOptions, parse_to_serde_value};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use crate::{
@@ -172,10 +173,20 @@ impl Config {
         whole.get(path).cloned()
     }
 
-    /// A text; `${NAME}` stands for the variable, and counts as absent when that is not set.
+    /// A text; `${NAME}` stands for the variable, and counts as absent when that is not set. A
+    /// reference to a secret is followed for the gateway elsewhere; this machine's own has better
+    /// ways to know its owner.
     pub(crate) fn text(&self, path: &str) -> CommandResult<Option<String>> {
         match self.get(path) {
-            None | Some(Value::Null | Value::Object(_)) => Ok(None),
+            None | Some(Value::Null) => Ok(None),
+            Some(value @ Value::Object(_)) if path.starts_with("gateway.remote.") => {
+                match clawgate_gateway::find_secret(&self.root, value) {
+                    Some(Ok(secret)) => Ok(Some(secret.expose_secret().to_owned())),
+                    Some(Err(why)) => Err(CommandError::config(format!("{path}: {why}"))),
+                    None => Ok(None),
+                }
+            }
+            Some(Value::Object(_)) => Ok(None),
             Some(Value::String(text)) => Ok(resolve(text)),
             Some(Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
                 Err(self.wrong(path, "a text"))
@@ -264,6 +275,20 @@ mod tests {
     #[test]
     fn an_unresolved_placeholder_counts_as_absent() {
         let config = config(r#"{"gateway":{"auth":{"token":"${CLAWGATE_TEST_IS_NOT_SET}"}}}"#);
+        assert_eq!(config.text("gateway.auth.token").unwrap(), None);
+    }
+
+    #[test]
+    fn a_reference_is_followed_for_the_gateway_elsewhere() {
+        let text = r#"{gateway: {remote: {token: {source: "env", id: "HOME"},
+            password: {source: "file", provider: "none", id: "x"}}, auth: {token: {source: "env", id: "HOME"}}}}"#;
+        let config = config(text);
+        assert_eq!(
+            config.text("gateway.remote.token").unwrap(),
+            std::env::var("HOME").ok()
+        );
+        let error = config.text("gateway.remote.password").unwrap_err();
+        assert_eq!(error.exit(), crate::exit::Exit::Config);
         assert_eq!(config.text("gateway.auth.token").unwrap(), None);
     }
 

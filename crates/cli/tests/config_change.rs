@@ -328,6 +328,8 @@ fn a_file_changed_by_hand_is_taken_and_a_broken_one_is_not() {
     assert_eq!(told["issues"][0]["path"], "cron.enabled");
     assert_eq!(told["config"]["cron"]["enabled"], false);
     gateway.says("the configuration is not taken");
+    let status = client.call("status", &json!({}));
+    assert_eq!(status["config"]["issues"][0]["path"], "cron.enabled");
     home.write_config("{broken");
     let told = until(&mut client, "config.get", |told| told["raw"].is_null());
     assert_eq!(told["valid"], false);
@@ -353,6 +355,44 @@ fn a_signal_has_the_file_read_where_it_is_not_watched() {
         .write_config(&quiet.replace("channels", "cron: {enabled: false}, channels"));
     gateway.hang_up();
     until(&mut client, "cron.status", |told| told["enabled"] == false);
+}
+
+#[test]
+fn a_file_that_is_not_watched_is_still_what_an_edit_begins_with() {
+    let quiet = text().replace("mode: 'local'", "reload: {mode: 'off'}, mode: 'local'");
+    let gateway = start(&quiet);
+    let mut client = gateway.owner(4);
+    gateway
+        .home()
+        .write_config(&quiet.replace("channels", "messages: {by: 'hand'}, channels"));
+    let told = client.call("config.get", &json!({}));
+    assert_eq!(told["parsed"]["messages"]["by"], "hand");
+    assert_eq!(
+        told["config"]["messages"],
+        Value::Null,
+        "it does not hold yet"
+    );
+    patch(&mut client, &json!({"cron": {"enabled": false}}));
+    let told = client.call("config.get", &json!({}));
+    assert_eq!(told["config"]["messages"]["by"], "hand");
+    assert_eq!(client.call("cron.status", &json!({}))["enabled"], false);
+}
+
+#[test]
+fn what_needs_a_restart_is_said_until_it_is_taken_back() {
+    let gateway = start(&text());
+    let mut client = gateway.owner(4);
+    let told = patch(&mut client, &json!({"gateway": {"bind": "lan"}}));
+    assert_eq!(told["restart"]["needed"], json!(["gateway.bind"]));
+    let status = client.call("status", &json!({}));
+    assert_eq!(
+        status["config"],
+        json!({"valid": true, "restart": ["gateway.bind"]})
+    );
+    let (mut reader, _) = gateway.welcome(&Connect::new(4).token(TOKEN).scopes(&["operator.read"]));
+    assert_eq!(reader.call("status", &json!({}))["config"], Value::Null);
+    patch(&mut client, &json!({"gateway": {"bind": null}}));
+    assert_eq!(client.call("status", &json!({}))["config"], Value::Null);
 }
 
 #[test]

@@ -150,8 +150,8 @@ fn a_known_method_that_is_not_served_asks_for_its_own_scope_first() {
         (4, "talk.mode", "operator.talk"),
         (3, "exec.approval.resolve", "operator.approvals"),
         (4, "question.list", "operator.questions"),
-        (4, "device.pair.rename", "operator.pairing"),
-        (4, "config.set", "operator.admin"),
+        (3, "node.rename", "operator.pairing"),
+        (4, "secrets.store.set", "operator.admin"),
     ] {
         let with = |scopes: &[&str]| {
             let connect = Connect::new(protocol).token(TOKEN).scopes(scopes);

@@ -3,7 +3,7 @@
 use crate::{authz::Browser, peer::host_is_loopback};
 
 /// What is configured under `gateway.controlUi`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginRules {
     /// `allowedOrigins`, lower-case; `*` allows every page.
     pub allowed: Vec<String>,

@@ -539,7 +539,13 @@ fn is_enforced(grant: &Grant, scopes: Mask, admitted: &mut HashSet<(Role, Mask)>
         let methods = Method::ALL
             .iter()
             .map(|method| method.spec().access(dialect).clone());
-        let unserved = ["no.such.method", "", "HEALTH", "config.set", "connect"];
+        let unserved = [
+            "no.such.method",
+            "",
+            "HEALTH",
+            "secrets.store.set",
+            "connect",
+        ];
         let names = node_only(dialect)
             .iter()
             .chain(&unserved)

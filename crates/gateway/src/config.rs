@@ -64,7 +64,7 @@ impl Auth {
 }
 
 /// `gateway.auth.trustedProxy` and `gateway.auth.identityScopes`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProxyAuth {
     /// Header that names the user, lower-case.
     pub user_header: String,
@@ -174,13 +174,22 @@ pub(crate) struct AgentEntry {
     pub name: Option<String>,
 }
 
-/// What `config.get` tells of the file.
-#[derive(Clone, Debug, Default)]
+/// What `config.get` tells of the file. It holds secrets and does not print.
+#[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     pub exists: bool,
     pub raw: String,
     pub parsed: Value,
     pub warnings: Vec<Issue>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("exists", &self.exists)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One remark about the file.
@@ -439,6 +448,19 @@ impl Config {
             }
             _ => false,
         }
+    }
+
+    /// Whether whoever is let in by another configuration is let in by this one as the same.
+    pub(crate) fn admits_like(&self, other: &Self) -> bool {
+        let same_auth = match (&self.auth, &other.auth) {
+            (Auth::None, Auth::None) => true,
+            (Auth::TrustedProxy(one), Auth::TrustedProxy(two)) => one == two,
+            _ => self.has_secret_of(other),
+        };
+        same_auth
+            && self.deviceless_loopback == other.deviceless_loopback
+            && self.trusted_proxies == other.trusted_proxies
+            && self.origins == other.origins
     }
 
     /// Whether an address belongs to a configured proxy.

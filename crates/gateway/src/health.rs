@@ -169,12 +169,15 @@ pub(crate) struct Health {
 #[derive(Debug)]
 struct Configured {
     agents: Arc<[AgentEntry]>,
+    /// What an operator should know of the file.
+    note: Option<Value>,
 }
 
 impl Configured {
     fn of(config: &Config) -> Self {
         Self {
             agents: config.agents.clone().into(),
+            note: None,
         }
     }
 }
@@ -223,6 +226,15 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner) = Configured::of(config);
         self.refreshed_at_ms.store(0, Ordering::Release);
         self.refresh(now_ms);
+        self.status_changed();
+    }
+
+    /// What administrators are told of the file: that it does not hold, or not yet.
+    pub(crate) fn note_config(&self, note: Option<Value>) {
+        self.configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note = note;
         self.status_changed();
     }
 
@@ -439,6 +451,10 @@ impl Health {
                 "byAgent": rows,
             },
         });
+        let mut status = status;
+        if let Some(note) = self.configured().note.clone().filter(|_| admin) {
+            status["config"] = note;
+        }
         let text: Arc<str> = Arc::from(status.to_string());
         let mut texts = self
             .status

@@ -35,7 +35,7 @@ use crate::{
 pub(crate) use file::read;
 pub use offline::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
-    edit_config, parse_config,
+    edit_config, find_secret, parse_config,
 };
 
 /// How often the file is looked at.
@@ -197,12 +197,19 @@ pub(crate) struct Settings {
 }
 
 /// A file that was found changed and cannot be used: what held before goes on.
-#[derive(Debug)]
 pub(crate) struct Refused {
     /// Its text, `None` where it cannot even be read.
     pub text: Option<String>,
     /// Everything that is wrong with it.
     pub issues: Vec<Issue>,
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refused")
+            .field("issues", &self.issues)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -227,6 +234,22 @@ impl Settings {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The file on disk, while it is not the one that was last read: what an edit begins with.
+    pub(crate) fn unread(&self) -> Option<Refused> {
+        if self.has_seen(&Stamp::of(&self.sources.path)) {
+            return None;
+        }
+        let text = read(&self.sources.path).ok().flatten();
+        let issues = match config::parse(text.as_deref().unwrap_or_default()) {
+            Ok(_) => Vec::new(),
+            Err(why) => vec![Issue {
+                path: String::new(),
+                message: format!("is not JSON5: {why}"),
+            }],
+        };
+        Some(Refused { text, issues })
     }
 
     /// Whether there is a file to be changed.
@@ -349,11 +372,16 @@ impl Gateway {
                         "the configuration is not taken, what held before goes on: {}", issue.message
                     );
                 }
+                self.health.note_config(Some(json!({
+                    "valid": false,
+                    "issues": wrong.issues.iter().map(|issue| {
+                        json!({"path": issue.path, "message": issue.message})
+                    }).collect::<Vec<_>>(),
+                })));
                 settings.refuse(Some(Refused {
                     text: text.ok().flatten(),
                     issues: wrong.issues.clone(),
                 }));
-                self.health.status_changed();
                 Err(wrong)
             }
         }
@@ -386,11 +414,16 @@ impl Gateway {
             standing.is_some_and(|standing| !standing.holds(&principal.grant, &old, &config))
         };
         let except = caller.map(|link| link.principal.conn_id.as_str());
-        // Also has those judged again that were being judged by what held before.
-        let ended = self
-            .hub
-            .revoke(AUTH_CHANGED.0, AUTH_CHANGED.1, except, ends);
+        let ended = if config.admits_like(&old) {
+            0
+        } else {
+            // Also has those judged again that were being judged by what held before.
+            self.hub
+                .revoke(AUTH_CHANGED.0, AUTH_CHANGED.1, except, ends)
+        };
         let restart = self.settings.restart_for(&config);
+        let waits = (!restart.is_empty()).then(|| json!({"valid": true, "restart": restart}));
+        self.health.note_config(waits);
         if !touched.is_empty() {
             tracing::info!(
                 changed = ?touched, after_restart = ?restart, sessions_ended = ended,

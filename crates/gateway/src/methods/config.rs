@@ -24,7 +24,11 @@ pub(crate) fn get(call: &Call<'_>) -> Answer {
     now(|| {
         call.fits()?;
         let config = call.gateway.config();
-        if let Some(refused) = call.gateway.settings.refused() {
+        let settings = &call.gateway.settings;
+        if let Some(unread) = settings.unread() {
+            return Ok(Reply::made(refused_payload(&config, &unread)));
+        }
+        if let Some(refused) = settings.refused() {
             return Ok(Reply::made(refused_payload(&config, &refused)));
         }
         let text = config.shown.get_or_init(|| Arc::from(payload(&config)));
@@ -69,8 +73,8 @@ fn payload(config: &Config) -> String {
     .to_string()
 }
 
-/// The same while the file on disk is another one that cannot be used: it is the one that an edit
-/// would begin with, and `config` is what holds.
+/// The same while the file on disk is another one, which cannot be used or was not read yet: it is
+/// the one that an edit would begin with, and `config` is what holds.
 fn refused_payload(config: &Config, refused: &Refused) -> String {
     let text = refused.text.as_deref().unwrap_or_default();
     let parsed = config::parse(text).ok();
@@ -81,7 +85,7 @@ fn refused_payload(config: &Config, refused: &Refused) -> String {
         "raw": shown.as_ref().map(|shown| raw(text, shown)),
         "parsed": shown.clone().unwrap_or_else(|| json!({})),
         "resolved": shown.unwrap_or_else(|| json!({})),
-        "valid": false,
+        "valid": refused.issues.is_empty(),
         "config": effective(config),
         "hash": proof::fingerprint(text),
         "issues": rows(&refused.issues),

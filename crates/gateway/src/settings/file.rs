@@ -119,7 +119,12 @@ impl Held {
             fs::rename(&draft, &self.path)
         } else {
             // Nobody could be locked out of a file that was not there: the first one stands.
-            fs::hard_link(&draft, &self.path).and_then(|()| fs::remove_file(&draft))
+            match fs::hard_link(&draft, &self.path) {
+                Ok(()) => fs::remove_file(&draft),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+                // There are file systems without links.
+                Err(_) => fs::rename(&draft, &self.path),
+            }
         };
         if placed.is_err() {
             let _ = fs::remove_file(&draft);

@@ -226,6 +226,15 @@ fn remove_at(root: &mut Value, path: &str) -> Result<(), String> {
     }
 }
 
+/// The secret that a reference in a configuration leads to. `None` where the value is no reference.
+///
+/// # Errors
+/// Why it leads nowhere.
+pub fn find_secret(root: &Value, value: &Value) -> Option<Result<SecretString, String>> {
+    Reference::read(value)?;
+    Resolver::of(root).secret(value)
+}
+
 /// A remark about how a secret is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFinding {

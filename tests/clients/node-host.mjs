@@ -32,7 +32,7 @@ const cases = {
           await new Promise((resolve) => setTimeout(resolve, 250));
         }
       };
-      const node = await within(here(), `node; it said ${child.said.slice(-300)}`, 45_000);
+      const node = await within(here(), `node; it said ${child.said.slice(-300)}`, 150_000);
       const result = await call("node.invoke", { nodeId: node.nodeId, command: "system.which",
         params: { bins: ["sh"] }, timeoutMs: 20_000, idempotencyKey: "host-1" });
       const answer = result.payload ?? JSON.parse(result.payloadJSON);

@@ -392,9 +392,31 @@ fn nobody_replaces_or_takes_away_authority_that_they_lack() {
             assert_eq!(error.message, message);
         }
         let whole = json!({"deviceId": target.device.id()});
-        let error = deciding.refused("device.pair.remove", &whole);
+        let named = json!({"name": format!("deciding-{protocol}"), "scopes": ["operator.pairing"]});
+        let token = gateway.owner(protocol).call("tokens.create", &named)["token"].clone();
+        let automation = Connect::new(protocol)
+            .token(token.as_str().unwrap())
+            .scopes(&["operator.pairing"]);
+        let (mut automation, _) = gateway.welcome(&automation);
+        let error = automation.refused("device.pair.remove", &whole);
         assert_eq!(error.message, "missing scope: operator.admin");
         target.with_token(&gateway, &target.token).unwrap();
+    }
+}
+
+/// As the command line of wire 4 does it, which asks for no more than the method names.
+#[test]
+fn who_holds_the_secret_on_this_machine_removes_any_device_with_the_pairing_scope() {
+    let gateway = gateway!();
+    for protocol in DIALECTS {
+        let target = Paired::new(&gateway, &["operator.admin"]);
+        let thrifty = Connect::new(protocol)
+            .token(TOKEN)
+            .scopes(&["operator.pairing"]);
+        let (mut thrifty, _) = gateway.welcome(&thrifty);
+        let whole = json!({"deviceId": target.device.id()});
+        assert_eq!(thrifty.call("device.pair.remove", &whole), whole);
+        target.with_token(&gateway, &target.token).unwrap_err();
     }
 }
 

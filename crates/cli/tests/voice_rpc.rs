@@ -222,6 +222,11 @@ fn secrets_of_talk_are_for_those_who_hold_their_scope() {
         let shown = reader.call("talk.config", &json!({}));
         assert_eq!(shown["config"]["ui"], json!({"seamColor": "#ff8800"}));
         assert_eq!(shown["config"]["talk"]["voiceId"], "v");
+        let resolved = &shown["config"]["talk"]["resolved"];
+        assert_eq!(
+            (&resolved["provider"], &resolved["config"]["voiceId"]),
+            (&json!("elevenlabs"), &json!("v"))
+        );
         assert!(!shown.to_string().contains("canary"));
         let error = reader.refused("talk.config", &json!({"includeSecrets": true}));
         assert_eq!(error.message, "missing scope: operator.talk.secrets");

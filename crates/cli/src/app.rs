@@ -11,6 +11,9 @@ use crate::{
         cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
         import::ImportCommand, logs::LogsArgs, models::ModelsCommand, skills::SkillsCommand,
         status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
+        gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
+        secrets::SecretsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };
@@ -173,7 +176,7 @@ pub(crate) enum Command {
     /// The configuration file
     #[command(
         subcommand,
-        after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config validate"
+        after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config set cron.maxConcurrentRuns 4\n  clawgate config validate"
     )]
     Config(ConfigCommand),
     /// Agents of this machine
@@ -200,6 +203,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate channels list\n  clawgate channels status"
     )]
     Channels(ChannelsCommand),
+    /// References to secrets, and secrets in the configuration
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate secrets audit\n  clawgate secrets reload"
+    )]
+    Secrets(SecretsCommand),
     /// Bring the state of another gateway over
     #[command(
         subcommand,
@@ -279,6 +288,7 @@ impl Command {
             Self::Models(models) => models.wants_json(),
             Self::Skills(skills) => skills.wants_json(),
             Self::Channels(channels) => channels.wants_json(),
+            Self::Secrets(secrets) => secrets.wants_json(),
             Self::Import(import) => import.wants_json(),
             Self::Completion(_) => false,
         }

@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod probe;
 pub(crate) mod skills;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tokens;
@@ -80,6 +81,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Models(command) => models::run(context, &command),
         Command::Skills(command) => skills::run(context, &command),
         Command::Channels(command) => channels::run(context, &command),
+        Command::Secrets(command) => secrets::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Completion(args) => {
             if args.install || args.write_state {

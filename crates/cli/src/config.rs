@@ -142,7 +142,7 @@ impl Config {
         })
     }
 
-    /// All of it, secrets too.
+    /// Everything in it, secrets too.
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }

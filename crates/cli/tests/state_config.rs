@@ -1,4 +1,4 @@
-//! The configuration file: read at the start, checked by name and kind, never written.
+//! The configuration file: read at the start, checked by name and kind, and not written by that.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 

@@ -8,6 +8,7 @@
 mod edit;
 mod file;
 mod merge;
+mod offline;
 
 use std::{
     path::{Path, PathBuf},
@@ -32,6 +33,10 @@ use crate::{
 };
 
 pub(crate) use file::read;
+pub use offline::{
+    EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
+    edit_config, parse_config,
+};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -39,9 +44,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) const AUTH_CHANGED: (u16, &str) = (4001, "gateway auth changed");
 /// Nesting that every reader of an answer can follow.
 const DEPTH_MAX: usize = 100;
-
-/// What a method does to what the file says.
-type Edit = Box<dyn FnOnce(&mut Value) -> Result<(), ErrorShape> + Send>;
 
 /// What shall become of the file.
 pub(crate) enum Change {
@@ -58,7 +60,7 @@ pub(crate) enum Change {
     /// A whole text. Without comments of its own it is written into the text that is there.
     Replace(String),
     /// Whatever a method does to what the file says, or why it cannot. It sees secrets.
-    Edit(Edit),
+    Edit(Box<dyn FnOnce(&mut Value) -> Result<(), ErrorShape> + Send>),
 }
 
 impl Change {
@@ -259,10 +261,10 @@ impl Settings {
 }
 
 impl Gateway {
-    /// Changes the operator's file for a session and brings into effect what can be. With a base hash
-    /// only if the file still is what has that hash. It is on disk and in effect when this returns.
-    /// A session whose authority ended meanwhile changes nothing, and one whose authority ends by the
-    /// change itself still gets its answer, and ends after it.
+    /// Changes the operator's file for a session, and brings into effect what can be. With a base
+    /// hash only if the file still is what has that hash. It is on disk and in effect when this
+    /// returns. A session whose authority ended meanwhile changes nothing; one whose authority ends
+    /// by the change itself still gets its answer, and is to end after it.
     ///
     /// # Errors
     /// In the words of the wire; nothing was changed then.
@@ -272,7 +274,8 @@ impl Gateway {
         base_hash: Option<String>,
         change: Change,
     ) -> Result<Changed, ErrorShape> {
-        let (gateway, link) = (Arc::clone(self), Arc::clone(caller));
+        let caller = Arc::clone(caller);
+        let gateway = Arc::clone(self);
         // Waits for the disk, and for programs that hand out secrets.
         let done = tokio::task::spawn_blocking(move || {
             let settings = &gateway.settings;
@@ -280,7 +283,7 @@ impl Gateway {
             let sources = &settings.sources;
             let judge = |text: String| {
                 let config = sources.judge(Some(text)).map_err(Unchanged::Invalid)?;
-                if link.may_act(now_ms()) {
+                if caller.may_act(now_ms()) {
                     Ok(config)
                 } else {
                     Err(Unchanged::Refused(error::caller_ended()))
@@ -290,7 +293,7 @@ impl Gateway {
             settings
                 .seen
                 .store(Some(Arc::new(Stamp::of(&sources.path))));
-            Ok(gateway.bring_into_effect(config, Some(link.as_ref())))
+            Ok(gateway.bring_into_effect(config, Some(&caller)))
         });
         match done.await {
             Ok(changed) => changed.map_err(words),
@@ -571,7 +574,7 @@ fn touched(old: &Value, new: &Value) -> Vec<String> {
 }
 
 /// Why nothing was changed, in the words of the wire.
-pub(crate) fn words(unchanged: Unchanged) -> ErrorShape {
+fn words(unchanged: Unchanged) -> ErrorShape {
     match unchanged {
         Unchanged::Io(io) => error::internal("the configuration file", &io),
         Unchanged::Stale => ErrorShape::invalid(

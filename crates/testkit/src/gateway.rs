@@ -356,6 +356,12 @@ impl TestGateway {
         kill_process(pid, Signal::TERM).expect("the child is ours");
     }
 
+    /// Sends SIGHUP, without waiting.
+    pub fn hang_up(&self) {
+        let pid = Pid::from_child(&self.process().child);
+        kill_process(pid, Signal::HUP).expect("the child is ours");
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn ended(&mut self) -> Ended {

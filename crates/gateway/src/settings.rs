@@ -45,6 +45,9 @@ pub(crate) const AUTH_CHANGED: (u16, &str) = (4001, "gateway auth changed");
 /// Nesting that every reader of an answer can follow.
 const DEPTH_MAX: usize = 100;
 
+/// What a method does to what the file says.
+type Edit = Box<dyn FnOnce(&mut Value) -> Result<(), ErrorShape> + Send>;
+
 /// What shall become of the file.
 pub(crate) enum Change {
     /// A merge patch: null removes, lists of things with an `id` are merged by it.
@@ -60,7 +63,7 @@ pub(crate) enum Change {
     /// A whole text. Without comments of its own it is written into the text that is there.
     Replace(String),
     /// Whatever a method does to what the file says, or why it cannot. It sees secrets.
-    Edit(Box<dyn FnOnce(&mut Value) -> Result<(), ErrorShape> + Send>),
+    Edit(Edit),
 }
 
 impl Change {

@@ -9,11 +9,8 @@ use crate::{
     commands::{
         agents::AgentsCommand, auth::AuthCommand, channels::ChannelsCommand, config::ConfigCommand,
         cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
-        import::ImportCommand, logs::LogsArgs, models::ModelsCommand, skills::SkillsCommand,
-        status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
-        auth::AuthCommand, config::ConfigCommand, cron::args::CronCommand, devices::DevicesCommand,
-        gateway::GatewayArgs, health::HealthArgs, import::ImportCommand, logs::LogsArgs,
-        secrets::SecretsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
+        import::ImportCommand, logs::LogsArgs, models::ModelsCommand, secrets::SecretsCommand,
+        skills::SkillsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };

@@ -796,7 +796,48 @@ const TABLE: &[(&str, &str)] = &[
     ("cron.remove", "operator.admin"),
     ("cron.run", "operator.admin"),
     ("system-event", "operator.admin"),
+    ("agent.identity.get", "operator.read"),
+    ("agents.files.list", "operator.read"),
+    ("agents.files.get", "operator.read"),
+    ("agents.files.set", "operator.admin"),
+    ("agents.create", "operator.admin"),
+    ("agents.update", "operator.admin"),
+    ("agents.delete", "operator.admin"),
+    ("tools.catalog", "operator.read"),
+    ("skills.status", "operator.read"),
+    ("skills.update", "operator.admin"),
+    ("channels.status", "operator.read"),
+    ("talk.config", "operator.read"),
+    ("doctor.memory.status", "operator.read"),
+    ("update.run", "operator.admin"),
+    ("wizard.start", "operator.admin"),
+    ("wizard.next", "operator.admin"),
+    ("wizard.cancel", "operator.admin"),
+    ("wizard.status", "operator.admin"),
+    ("config.set", "operator.admin"),
+    ("config.apply", "operator.admin"),
+    ("config.patch", "operator.admin"),
+    ("config.schema.lookup", "operator.read"),
+    ("secrets.reload", "operator.admin"),
+    ("secrets.resolve", "operator.admin"),
 ];
+
+/// Where the dialects have it otherwise: wire 3, wire 4.
+const DIFFERING: &[(&str, &str, &str)] = &[
+    ("config.schema", "operator.admin", "operator.read"),
+    ("talk.mode", "operator.write", "operator.talk"),
+];
+
+/// What the node role alone may call, and is listed for operators too.
+const OF_NODES: &[&str] = &["skills.bins"];
+
+/// Who may call what in one dialect.
+fn table(protocol: u32) -> Vec<(&'static str, &'static str)> {
+    let differing = DIFFERING
+        .iter()
+        .map(|(name, v3, v4)| (*name, if protocol == 3 { *v3 } else { *v4 }));
+    TABLE.iter().copied().chain(differing).collect()
+}
 
 const SCOPES: [&str; 11] = [
     "operator.admin",
@@ -816,7 +857,7 @@ fn holds(held: &str, wanted: &str) -> bool {
     wanted == "any"
         || held == wanted
         || held == "operator.admin"
-        || (held == "operator.write" && wanted == "operator.read")
+        || (held == "operator.write" && ["operator.read", "operator.talk"].contains(&wanted))
 }
 
 #[test]
@@ -826,7 +867,8 @@ fn the_hello_lists_exactly_what_the_table_knows() {
         let (_, hello) = gateway.welcome(&Connect::new(protocol).token(TOKEN));
         let mut listed = hello.methods();
         listed.sort();
-        let mut known: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
+        let mut known: Vec<&str> = table(protocol).iter().map(|(name, _)| *name).collect();
+        known.extend(OF_NODES);
         known.sort_unstable();
         assert_eq!(listed, known, "wire {protocol}");
     }
@@ -841,7 +883,7 @@ fn every_scope_alone_opens_exactly_its_own_methods() {
             let connect = Connect::new(protocol).token(TOKEN).scopes(&[scope]);
             let (mut client, hello) = gateway.welcome(&connect);
             assert_eq!(hello.session_scopes(), [scope], "wire {protocol}");
-            for (method, wanted) in TABLE {
+            for (method, wanted) in &table(protocol) {
                 probes += 1;
                 let refused = match client.try_call(method, &json!({})) {
                     Call::Error(error) => error
@@ -878,7 +920,7 @@ fn every_scope_alone_opens_exactly_its_own_methods() {
     }
     println!(
         "{probes} probes: {} methods, {} scopes, both dialects",
-        TABLE.len(),
+        table(4).len(),
         SCOPES.len()
     );
 }
@@ -888,7 +930,7 @@ fn a_session_without_scopes_may_look_at_health_and_at_itself() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let (mut client, _) = gateway.welcome(&Connect::new(protocol).token(TOKEN).scopes(&[]));
-        for (method, wanted) in TABLE {
+        for (method, wanted) in &table(protocol) {
             match client.try_call(method, &json!({})) {
                 Call::Ok(_) => assert_eq!(*wanted, "any", "wire {protocol}: {method}"),
                 Call::Error(error) => {
@@ -908,7 +950,7 @@ fn a_session_without_scopes_may_look_at_health_and_at_itself() {
 fn a_node_may_call_nothing_of_an_operators() {
     let gateway = gateway!();
     for protocol in DIALECTS {
-        for (method, wanted) in TABLE {
+        for (method, wanted) in &table(protocol) {
             let node = Connect::new(protocol)
                 .token(TOKEN)
                 .client("node-host", "node")

@@ -518,7 +518,10 @@ impl Place<'_> {
             Err(Unchanged::Io(error)) => Err(error.into()),
             Err(Unchanged::Invalid(error)) => Err(error.into()),
             Err(Unchanged::Refused(error)) => Err(AgentError::Refused(error.message)),
-            Err(other) => Err(AgentError::Refused(crate::settings::words(other).message)),
+            // What the file says was read before, and an edit is no text of the caller's.
+            Err(_) => Err(AgentError::Refused(
+                "the configuration could not be changed in place".to_owned(),
+            )),
         }
     }
 

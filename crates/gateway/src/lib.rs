@@ -53,11 +53,11 @@ pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import
 pub use lifecycle::{RunOptions, StartError, run};
 pub use models::{Described, Model, ModelDefaults, key_source, models};
 pub use preview::{Preview, PreviewSlot, preview};
-pub use skills::{managed_dir, report as skill_report};
 pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
     edit_config, parse_config,
 };
+pub use skills::{managed_dir, report as skill_report};
 pub use state::StateError;
 
 /// Version that the gateway tells.

@@ -131,6 +131,12 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     ] {
         drop(terminal.run(&args).exits(1).never_says("canary"));
     }
+    let reserved = terminal.run(&["agents", "add", "main", "--json"]).exits(1);
+    assert_eq!(reserved.json_error()["message"], "\"main\" is reserved");
+    let unknown = terminal
+        .run(&["agents", "delete", "zz", "--force"])
+        .exits(1);
+    drop(unknown.complains("agent \"zz\" not found"));
     assert_eq!(config(&terminal), CONFIG);
     let broken = Terminal::new().config("{gateway: {port: 'x'}}");
     drop(broken.run(&["agents", "add", "x"]).exits(78));
@@ -148,7 +154,7 @@ fn a_gateway_that_runs_takes_up_what_the_terminal_changed() {
     drop(terminal.run(&[&place[..], &added[..]].concat()).exits(0));
     gateway.says("another configuration holds");
     let list = gateway.owner(4).call("agents.list", &json!({}));
-    assert_eq!(list["agents"][1], json!({"id": "ops", "name": "ops"}));
+    assert_eq!(list["agents"][1]["id"], "ops");
     let url = format!("ws://{}", gateway.address());
     let reach = [
         "channels",

@@ -40,8 +40,13 @@ fn an_agent_is_made_changed_and_removed_and_the_file_keeps_its_comments() {
         let want = json!({"ok": true, "agentId": "cat-two", "name": "Cat Two", "workspace": path});
         assert_eq!(made, want);
         let list = owner.call("agents.list", &json!({}));
+        let mut agents = json!([{"id": "main"}, {"id": "cat-two", "name": "Cat Two"}]);
+        if protocol == 4 {
+            agents[0]["workspace"] = json!(gateway.home().state().join("workspace"));
+            agents[1]["workspace"] = path.into();
+        }
         let want = json!({"defaultId": "main", "mainKey": "main", "scope": "per-sender",
-            "agents": [{"id": "main"}, {"id": "cat-two", "name": "Cat Two"}]});
+            "agents": agents});
         assert_eq!(list, want);
         let identity = owner.call("agent.identity.get", &json!({"agentId": "cat-two"}));
         let want = json!({"agentId": "cat-two", "name": "Cat Two", "avatar": "🐈", "emoji": "🐈"});
@@ -64,11 +69,18 @@ fn an_agent_is_made_changed_and_removed_and_the_file_keeps_its_comments() {
         gateway.kill();
         gateway.restart();
         let mut owner = gateway.owner(protocol);
-        let list = owner.call("agents.list", &json!({}));
-        assert_eq!(
-            list["agents"][1],
-            json!({"id": "cat-two", "name": "Cat II"})
-        );
+        let cat = owner.call("agents.list", &json!({}))["agents"][1].clone();
+        assert_eq!(cat["name"], "Cat II");
+        if protocol == 4 {
+            assert_eq!(cat["model"]["primary"], "anthropic/claude-opus-4-6");
+            // None of its own.
+            owner.call(
+                "agents.update",
+                &json!({"agentId": "cat-two", "model": null}),
+            );
+            let cat = owner.call("agents.list", &json!({}))["agents"][1].clone();
+            assert_eq!(cat.get("model"), None);
+        }
         let health = owner.call("health", &json!({}));
         assert_eq!(health["agents"][1]["agentId"], "cat-two");
         let gone = owner.call("agents.delete", &json!({"agentId": "cat-two"}));
@@ -375,8 +387,10 @@ fn an_identity_comes_from_the_configuration_then_from_the_workspace() {
         fs::write(pics.join("me.png"), "png").unwrap();
         let list = owner.call("agents.list", &json!({}));
         assert_eq!(list["defaultId"], "ann");
+        let mut ann = list["agents"][0].clone();
+        ann.as_object_mut().unwrap().remove("workspace");
         assert_eq!(
-            list["agents"][0],
+            ann,
             json!({"id": "ann", "name": "Ann", "identity": {
             "name": "Annie", "emoji": "🦊", "avatar": "pics/me.png",
             "avatarUrl": "data:image/png;base64,cG5n"}})
@@ -508,4 +522,51 @@ fn hostile_params_are_refused_by_their_path_and_change_nothing() {
         }
     }
     assert_eq!(config(&gateway), before);
+}
+
+#[test]
+fn a_wake_is_for_the_named_agent_and_an_unknown_one_hears_nothing() {
+    let mut gateway = gateway!();
+    let mut owner = gateway.owner(4);
+    owner.call("agents.create", &json!({"name": "ops"}));
+    let wake = |text: &str, more: Value| {
+        let mut params = json!({"mode": "now", "text": text});
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        params
+    };
+    for (text, more) in [
+        ("one", json!({"agentId": "main", "further": 1})),
+        ("two", json!({"sessionKey": "main"})),
+        ("three", json!({"sessionKey": "agent:main:main"})),
+        ("other", json!({"agentId": "ops"})),
+        ("other", json!({"sessionKey": "agent:ops:cron:1"})),
+    ] {
+        assert_eq!(owner.call("wake", &wake(text, more)), json!({"ok": true}));
+    }
+    for more in [
+        json!({"agentId": "nobody"}),
+        json!({"sessionKey": "agent:nobody:main"}),
+        json!({"agentId": "main", "sessionKey": "agent:ops:main"}),
+        json!({"sessionKey": "x".repeat(600)}),
+    ] {
+        assert_eq!(
+            owner.refused("wake", &wake("lost", more)).code,
+            "INVALID_REQUEST"
+        );
+    }
+    let error = gateway
+        .owner(3)
+        .refused("wake", &wake("lost", json!({"further": 1})));
+    assert_eq!(
+        error.message,
+        "invalid wake params: at root: unexpected property 'further'"
+    );
+    drop(owner);
+    gateway.kill();
+    gateway.restart();
+    let status = gateway.owner(4).call("status", &json!({}));
+    assert_eq!(status["queuedSystemEvents"], json!(["one", "two", "three"]));
 }

@@ -187,6 +187,7 @@ fn models_are_those_of_the_configuration_and_their_keys_stay_there() {
             "contextWindow": 32_000, "reasoning": false, "input": ["text"]});
         if protocol == 4 {
             mock["alias"] = "fast".into();
+            mock["available"] = true.into();
         }
         let want = json!({"models": [mock, {"id": "y", "name": "y", "provider": "x"}]});
         assert_eq!(answer, want);

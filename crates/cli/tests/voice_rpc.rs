@@ -1,10 +1,5 @@
 //! Services that are not here, talk mode, the wizard and updates over the wire.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
-
 use std::fs;
 
 use clawgate_testkit::{Client, Connect, TOKEN, gateway};
@@ -222,6 +217,11 @@ fn secrets_of_talk_are_for_those_who_hold_their_scope() {
         let shown = reader.call("talk.config", &json!({}));
         assert_eq!(shown["config"]["ui"], json!({"seamColor": "#ff8800"}));
         assert_eq!(shown["config"]["talk"]["voiceId"], "v");
+        let resolved = &shown["config"]["talk"]["resolved"];
+        assert_eq!(
+            (&resolved["provider"], &resolved["config"]["voiceId"]),
+            (&json!("elevenlabs"), &json!("v"))
+        );
         assert!(!shown.to_string().contains("canary"));
         let error = reader.refused("talk.config", &json!({"includeSecrets": true}));
         assert_eq!(error.message, "missing scope: operator.talk.secrets");
@@ -233,7 +233,7 @@ fn secrets_of_talk_are_for_those_who_hold_their_scope() {
 }
 
 /// Answers the step that waits.
-fn answered(owner: &mut Client, id: &str, step: &Value, value: Value) -> Value {
+fn answered(owner: &mut Client, id: &str, step: &Value, value: &Value) -> Value {
     let answer = json!({"stepId": step["id"], "value": value});
     owner.call("wizard.next", &json!({"sessionId": id, "answer": answer}))
 }
@@ -284,7 +284,7 @@ fn the_wizard_asks_step_by_step_and_writes_at_the_end() {
             ("text", json!("canary-password")),
         ] {
             assert_eq!(step["type"], kind, "{step}");
-            let next = answered(&mut owner, &id, &step, value);
+            let next = answered(&mut owner, &id, &step, &value);
             assert_eq!(next["status"], "running");
             step = next["step"].clone();
         }
@@ -298,7 +298,7 @@ fn the_wizard_asks_step_by_step_and_writes_at_the_end() {
             owner.call("wizard.status", &json!({"sessionId": id})),
             json!({"status": "running"})
         );
-        let end = answered(&mut owner, &id, &step, json!(true));
+        let end = answered(&mut owner, &id, &step, &json!(true));
         assert_eq!(end, json!({"done": true, "status": "done"}));
         let written: Value =
             serde_json::from_str(&fs::read_to_string(gateway.home().config()).unwrap()).unwrap();
@@ -328,9 +328,9 @@ fn a_wizard_that_is_cancelled_or_declined_changes_nothing() {
     let id = begun["sessionId"].as_str().unwrap().to_owned();
     let mut step = begun["step"].clone();
     for value in [Value::Null, Value::Null] {
-        step = answered(&mut owner, &id, &step, value)["step"].clone();
+        step = answered(&mut owner, &id, &step, &value)["step"].clone();
     }
-    let end = answered(&mut owner, &id, &step, json!(false));
+    let end = answered(&mut owner, &id, &step, &json!(false));
     assert_eq!(
         end,
         json!({"done": true, "status": "cancelled", "error": "cancelled"})

@@ -143,11 +143,9 @@ fn an_unknown_method_is_unknown_to_an_administrator_and_forbidden_to_others() {
 fn a_known_method_that_is_not_served_asks_for_its_own_scope_first() {
     let gateway = gateway!();
     for (protocol, method, scope) in [
-        (3, "channels.status", "operator.read"),
-        (4, "channels.status", "operator.read"),
-        (3, "chat.send", "operator.write"),
-        (3, "talk.mode", "operator.write"),
-        (4, "talk.mode", "operator.talk"),
+        (4, "talk.catalog", "operator.read"),
+        (4, "tts.speak", "operator.write"),
+        (4, "talk.speak", "operator.talk"),
         (3, "exec.approval.resolve", "operator.approvals"),
         (4, "question.list", "operator.questions"),
         (3, "node.rename", "operator.pairing"),

@@ -807,6 +807,24 @@ const TABLE: &[(&str, &str)] = &[
     ("cron.remove", "operator.admin"),
     ("cron.run", "operator.admin"),
     ("system-event", "operator.admin"),
+    ("agent.identity.get", "operator.read"),
+    ("agents.files.list", "operator.read"),
+    ("agents.files.get", "operator.read"),
+    ("agents.files.set", "operator.admin"),
+    ("agents.create", "operator.admin"),
+    ("agents.update", "operator.admin"),
+    ("agents.delete", "operator.admin"),
+    ("tools.catalog", "operator.read"),
+    ("skills.status", "operator.read"),
+    ("skills.update", "operator.admin"),
+    ("channels.status", "operator.read"),
+    ("talk.config", "operator.read"),
+    ("doctor.memory.status", "operator.read"),
+    ("update.run", "operator.admin"),
+    ("wizard.start", "operator.admin"),
+    ("wizard.next", "operator.admin"),
+    ("wizard.cancel", "operator.admin"),
+    ("wizard.status", "operator.admin"),
     ("config.set", "operator.admin"),
     ("config.apply", "operator.admin"),
     ("config.patch", "operator.admin"),
@@ -816,7 +834,13 @@ const TABLE: &[(&str, &str)] = &[
 ];
 
 /// Where the dialects have it otherwise: wire 3, wire 4.
-const DIFFERING: &[(&str, &str, &str)] = &[("config.schema", "operator.admin", "operator.read")];
+const DIFFERING: &[(&str, &str, &str)] = &[
+    ("config.schema", "operator.admin", "operator.read"),
+    ("talk.mode", "operator.write", "operator.talk"),
+];
+
+/// What the node role alone may call, and is listed for operators too.
+const OF_NODES: &[&str] = &["skills.bins"];
 
 /// Who may call what in one dialect.
 fn table(protocol: u32) -> Vec<(&'static str, &'static str)> {
@@ -844,7 +868,7 @@ fn holds(held: &str, wanted: &str) -> bool {
     wanted == "any"
         || held == wanted
         || held == "operator.admin"
-        || (held == "operator.write" && wanted == "operator.read")
+        || (held == "operator.write" && ["operator.read", "operator.talk"].contains(&wanted))
 }
 
 #[test]
@@ -855,6 +879,7 @@ fn the_hello_lists_exactly_what_the_table_knows() {
         let mut listed = hello.methods();
         listed.sort();
         let mut known: Vec<&str> = table(protocol).iter().map(|(name, _)| *name).collect();
+        known.extend(OF_NODES);
         known.sort_unstable();
         assert_eq!(listed, known, "wire {protocol}");
     }

@@ -30,6 +30,8 @@ pub struct Agent {
     pub agent_dir: PathBuf,
     /// Its model, or the one of all agents, as `provider/model`.
     pub model: Option<String>,
+    /// Which come after it.
+    pub fallbacks: Vec<String>,
     /// How many rules of `bindings` lead to it.
     pub bindings: usize,
 }
@@ -160,6 +162,17 @@ impl Agent {
                 .unwrap_or_else(|| state.join("agents").join(&id).join("agent")),
             model: primary_model(entry.get("model"))
                 .or_else(|| primary_model(config.pointer("/agents/defaults/model"))),
+            fallbacks: [
+                entry.pointer("/model"),
+                config.pointer("/agents/defaults/model"),
+            ]
+            .into_iter()
+            .flatten()
+            .find_map(|model| model.get("fallbacks")?.as_array())
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
             bindings: bindings.into_iter().flatten().filter(leads_here).count(),
             id,
         }
@@ -191,8 +204,8 @@ pub struct AgentChange {
     pub name: Option<String>,
     /// Where it works: absolute, or below `~`.
     pub workspace: Option<String>,
-    /// `provider/model`, or an object with `primary` and `fallbacks`.
-    pub model: Option<Value>,
+    /// `provider/model`, or none of its own.
+    pub model: Option<Option<String>>,
     /// Members of `identity`.
     pub identity: Identity,
 }
@@ -297,8 +310,14 @@ fn set(entry: &mut Map<String, Value>, change: &AgentChange) -> Result<(), Error
     if let Some(workspace) = &change.workspace {
         entry.insert("workspace".to_owned(), workspace.as_str().into());
     }
-    if let Some(model) = &change.model {
-        entry.insert("model".to_owned(), model.clone());
+    match &change.model {
+        Some(Some(model)) => {
+            entry.insert("model".to_owned(), model.as_str().into());
+        }
+        Some(None) => {
+            entry.shift_remove("model");
+        }
+        None => {}
     }
     let identity = serde_json::to_value(&change.identity).unwrap_or_default();
     for (key, value) in identity.as_object().into_iter().flatten() {
@@ -499,7 +518,10 @@ impl Place<'_> {
             Err(Unchanged::Io(error)) => Err(error.into()),
             Err(Unchanged::Invalid(error)) => Err(error.into()),
             Err(Unchanged::Refused(error)) => Err(AgentError::Refused(error.message)),
-            Err(other) => Err(AgentError::Refused(crate::settings::words(other).message)),
+            // What the file says was read before, and an edit is no text of the caller's.
+            Err(_) => Err(AgentError::Refused(
+                "the configuration could not be changed in place".to_owned(),
+            )),
         }
     }
 

@@ -43,16 +43,20 @@ impl Model {
         format!("{}/{}", self.provider, self.id)
     }
 
-    /// The row of `models.list`; wire 4 has the alias as well.
-    pub(crate) fn row(&self, with_alias: bool) -> Value {
+    /// The row of `models.list`; wire 4 has the alias and whether there is a key as well.
+    pub(crate) fn row(&self, is_v4: bool) -> Value {
         let mut row = Map::new();
         row.insert("id".to_owned(), self.id.as_str().into());
         row.insert("name".to_owned(), self.name.as_str().into());
         row.insert("provider".to_owned(), self.provider.as_str().into());
-        if let (true, Some(alias)) = (with_alias, &self.alias) {
+        if let (true, Some(alias)) = (is_v4, &self.alias) {
             row.insert("alias".to_owned(), alias.as_str().into());
         }
         if let Some(described) = &self.described {
+            if is_v4 {
+                let available = described.available || described.local;
+                row.insert("available".to_owned(), available.into());
+            }
             if let Some(tokens) = described.context_window {
                 row.insert("contextWindow".to_owned(), tokens.into());
             }
@@ -183,7 +187,7 @@ pub fn models(config: &Value) -> Vec<Model> {
                 name: model["name"].as_str().unwrap_or(id).to_owned(),
                 alias: alias_of(&key),
                 described: Some(Described {
-                    context_window: model["contextWindow"].as_u64(),
+                    context_window: model["contextWindow"].as_u64().filter(|tokens| *tokens > 0),
                     reasoning: model["reasoning"].as_bool(),
                     input,
                     local,

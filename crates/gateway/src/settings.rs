@@ -610,7 +610,7 @@ fn touched(old: &Value, new: &Value) -> Vec<String> {
 }
 
 /// Why nothing was changed, in the words of the wire.
-pub(crate) fn words(unchanged: Unchanged) -> ErrorShape {
+fn words(unchanged: Unchanged) -> ErrorShape {
     match unchanged {
         Unchanged::Io(io) => error::internal("the configuration file", &io),
         Unchanged::Stale => ErrorShape::invalid(

@@ -27,20 +27,9 @@ const SHORT: Shape = Shape::Str { min: 0, max: 2_048 };
 const ID: Shape = Shape::Str { min: 1, max: 200 };
 /// A key of a session.
 const SESSION_KEY: Shape = Shape::Str { min: 1, max: 512 };
-const MODEL: Shape = Shape::AnyOf(&[
-    Shape::Str { min: 1, max: 512 },
-    Shape::Object(&[
-        optional("primary", Shape::Str { min: 1, max: 512 }),
-        optional(
-            "fallbacks",
-            Shape::List {
-                of: &Shape::Str { min: 1, max: 512 },
-                min: 0,
-                max: 32,
-            },
-        ),
-    ]),
-]);
+const MODEL: Shape = Shape::Str { min: 1, max: 512 };
+/// A model, or none of its own.
+const MODEL_OR_NONE: Shape = Shape::AnyOf(&[MODEL, Shape::Null]);
 
 /// `agents.create`. Wire 3 asks for `workspace` as well, which the handler says.
 pub const CREATE: &[Field] = &[
@@ -55,7 +44,7 @@ pub const UPDATE: &[Field] = &[
     required("agentId", ID),
     optional("name", NAME),
     optional("workspace", PATH),
-    optional("model", MODEL),
+    optional("model", MODEL_OR_NONE),
     optional("avatar", SHORT),
     since_v4("emoji", SHORT),
 ];
@@ -231,9 +220,9 @@ pub struct CreateParams {
     /// A URL, a data URI or a path inside the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
-    /// `provider/model`, or an object with `primary` and `fallbacks`.
+    /// `provider/model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<serde_json::Value>,
+    pub model: Option<String>,
 }
 
 /// Params of `agents.update`: what is left out stays.
@@ -246,12 +235,24 @@ pub struct UpdateParams {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<serde_json::Value>,
+    /// `null` takes away the model of its own.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub model: Option<Option<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emoji: Option<String>,
+}
+
+/// What is there, `null` too.
+fn given<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Params of `agents.delete`.

@@ -181,7 +181,10 @@ const MODELS_LIST: &[Field] = &[
     since_v4("includeProviderCapabilities", Shape::Bool),
     since_v4("preparedOnly", Shape::Bool),
     since_v4("refresh", Shape::Bool),
-    since_v4("view", NON_EMPTY),
+    since_v4(
+        "view",
+        Shape::OneOf(&["default", "configured", "provider-config", "all"]),
+    ),
 ];
 const TOKENS_CREATE: &[Field] = &[
     required("name", Shape::Str { min: 1, max: 64 }),

@@ -11,8 +11,8 @@ use crate::{
 pub const WAKE: &[Field] = &[
     required("mode", Shape::OneOf(&["now", "next-heartbeat"])),
     required("text", NON_EMPTY),
-    since_v4("agentId", NON_EMPTY),
-    since_v4("sessionKey", NON_EMPTY),
+    since_v4("agentId", Shape::Str { min: 1, max: 200 }),
+    since_v4("sessionKey", Shape::Str { min: 1, max: 512 }),
 ];
 
 /// One presence entry.
@@ -106,6 +106,12 @@ pub struct WakeParams {
     pub mode: String,
     /// The event's text.
     pub text: String,
+    /// The agent whose main session hears it, wire 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// The session that hears it, wire 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
 }
 
 /// Params of `logs.tail`.

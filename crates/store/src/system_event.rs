@@ -4,6 +4,8 @@ use crate::{Read, StoreError, Tx};
 
 /// Events kept per session at most; the oldest make room. The original keeps 20 in memory.
 const QUEUED_MAX: i64 = 200;
+/// Events kept of all sessions at most.
+const QUEUED_OF_ALL_MAX: i64 = 10_000;
 /// Audit rows kept.
 const AUDIT_MAX: i64 = 100_000;
 
@@ -52,6 +54,12 @@ impl Tx<'_> {
                      ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
             )
             .and_then(|mut s| s.execute((session_key, QUEUED_MAX)))
+            .map_err(&doing)?;
+        self.db
+            .prepare_cached(
+                "DELETE FROM system_events WHERE seq <= (SELECT max(seq) FROM system_events) - ?1",
+            )
+            .and_then(|mut s| s.execute([QUEUED_OF_ALL_MAX]))
             .map(drop)
             .map_err(&doing)
     }

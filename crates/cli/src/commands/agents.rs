@@ -328,7 +328,7 @@ fn add(context: &Context, paths: &Paths, args: &AddArgs) -> CommandResult {
     }
     let change = AgentChange {
         workspace: args.workspace.as_deref().map(absolute).transpose()?,
-        model: args.model.as_deref().map(Value::from),
+        model: args.model.clone().map(Some),
         ..AgentChange::default()
     };
     let agent = place(context, paths)

@@ -86,6 +86,8 @@ pub(crate) async fn run(context: &Context, command: SystemCommand) -> CommandRes
             let params = WakeParams {
                 mode: args.mode.clone(),
                 text: args.text.clone(),
+                agent_id: None,
+                session_key: None,
             };
             ("wake", serde_json::to_value(params).unwrap_or_default())
         }

@@ -51,9 +51,11 @@ pub(super) fn named(roster: &Roster, id: Option<&str>) -> Result<Agent, ErrorSha
 
 pub(crate) fn list(call: &Call<'_>) -> Answer {
     let gateway = Arc::clone(call.gateway);
+    let dialect = call.dialect();
     later(call.fits(), move |()| async move {
         on_disk("listing agents", move || {
             let roster = gateway.roster();
+            let row = |agent| row(agent, dialect);
             let agents: Vec<Value> = roster.agents.iter().map(row).collect();
             Ok(Reply::json(&json!({
                 "defaultId": roster.default_id,
@@ -66,7 +68,8 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
     })
 }
 
-fn row(agent: &Agent) -> Value {
+/// One agent; wire 4 tells its workspace and model as well.
+fn row(agent: &Agent, dialect: Dialect) -> Value {
     let mut row = json!({"id": agent.id});
     if let Some(name) = &agent.name {
         row["name"] = name.as_str().into();
@@ -78,6 +81,15 @@ fn row(agent: &Agent) -> Value {
             .as_deref()
             .and_then(|avatar| avatar_url(agent, avatar));
         row["identity"] = serde_json::to_value(identity).unwrap_or_default();
+    }
+    if dialect == Dialect::V4 {
+        row["workspace"] = agent.workspace.display().to_string().into();
+        if let Some(model) = &agent.model {
+            row["model"] = json!({"primary": model});
+            if !agent.fallbacks.is_empty() {
+                row["model"]["fallbacks"] = json!(agent.fallbacks);
+            }
+        }
     }
     row
 }
@@ -157,7 +169,7 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
         let change = AgentChange {
             name: Some(name.clone()),
             workspace: params.workspace.map(|asked| asked.trim().to_owned()),
-            model: params.model,
+            model: params.model.clone().map(Some),
             ..AgentChange::default()
         };
         let templates = agents::wants_templates(&config.snapshot.parsed);
@@ -170,12 +182,16 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
         let added = id.clone();
         let edit = Change::edit(move |config| agents::add(config, &added, &change));
         gateway.change_settings_by(&link, None, edit).await?;
-        Ok(Reply::json(&json!({
+        let mut answer = json!({
             "ok": true,
             "agentId": id,
             "name": name,
             "workspace": workspace.display().to_string(),
-        })))
+        });
+        if let Some(model) = params.model {
+            answer["model"] = model.into();
+        }
+        Ok(Reply::json(&answer))
     })
 }
 

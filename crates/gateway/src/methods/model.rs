@@ -12,10 +12,10 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
     now(|| {
         call.fits()?;
         let config = call.gateway.config();
-        let with_alias = call.dialect() == Dialect::V4;
+        let is_v4 = call.dialect() == Dialect::V4;
         let rows: Vec<Value> = models(&config.snapshot.parsed)
             .iter()
-            .map(|model| model.row(with_alias))
+            .map(|model| model.row(is_v4))
             .collect();
         Ok(Reply::json(&json!({"models": rows})))
     })

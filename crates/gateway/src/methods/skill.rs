@@ -94,11 +94,13 @@ pub(crate) fn update(call: &Call<'_>) -> Answer {
     let read = || {
         let params = call.value()?;
         let Some(key) = params.get("skillKey").and_then(Value::as_str) else {
-            return Err(match call.dialect() {
-                Dialect::V3 => call.invalid("must have required property 'skillKey'"),
-                // The other form fetches a skill anew from where it came.
-                Dialect::V4 => ErrorShape::unavailable("nothing is installed by this gateway")
-                    .with_details(json!({"code": "SKILL_INSTALL_UNAVAILABLE"})),
+            // Wire 4 can have one fetched anew from where it came.
+            let fetches = params.get("source").and_then(Value::as_str) == Some("clawhub");
+            return Err(if fetches {
+                ErrorShape::unavailable("nothing is installed by this gateway")
+                    .with_details(json!({"code": "SKILL_INSTALL_UNAVAILABLE"}))
+            } else {
+                call.invalid("must have required property 'skillKey'")
             });
         };
         let key = key.trim().to_owned();

@@ -10,7 +10,8 @@ use clawgate_core::{Dialect, Scope};
 use clawgate_protocol::{
     ErrorShape,
     event::Event,
-    system::{LogsTail, LogsTailParams, SystemEventParams, WakeParams},
+    shape::Shape,
+    system::{LogsTail, LogsTailParams, SystemEventParams, WAKE, WakeParams},
 };
 use clawgate_store::StoreError;
 use serde_json::{Value, json};
@@ -109,13 +110,23 @@ pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
 }
 
 pub(crate) fn wake(call: &Call<'_>) -> Answer {
+    let read = || {
+        let mut value = call.unchecked()?;
+        // Wire 4 lets further members pass.
+        if let (Dialect::V4, Some(map)) = (call.dialect(), value.as_object_mut()) {
+            map.retain(|key, _| WAKE.iter().any(|field| field.name == key));
+        }
+        call.check(&value, &Shape::Object(WAKE))?;
+        let params: WakeParams = call.parse(value)?;
+        let key = call.gateway.session_to_wake(&params)?;
+        Ok((params.text.trim().to_owned(), key))
+    };
     let gateway = Arc::clone(call.gateway);
-    later(call.typed::<WakeParams>(), move |params| async move {
-        let text = params.text.trim().to_owned();
+    later(read(), move |(text, key)| async move {
         if text.is_empty() {
             return Ok(Reply::json(&json!({"ok": false})));
         }
-        gateway.queue_system_event(text).await?;
+        gateway.queue_event_for(key, text).await?;
         Ok(Reply::json(&json!({"ok": true})))
     })
 }
@@ -235,7 +246,36 @@ fn tail(directory: &Path, params: LogsTailParams) -> std::io::Result<LogsTail> {
 impl crate::Gateway {
     /// Queues a text for the main session, durably.
     pub(crate) async fn queue_system_event(&self, text: String) -> Result<(), ErrorShape> {
-        let (key, at) = (self.main_session_key.clone(), now_ms());
+        self.queue_event_for(self.main_session_key.clone(), text)
+            .await
+    }
+
+    /// The session that `wake` is for: the named one, the main one of the named agent, or the main one.
+    fn session_to_wake(&self, params: &WakeParams) -> Result<String, ErrorShape> {
+        let of_key = params
+            .session_key
+            .as_deref()
+            .and_then(clawgate_core::agent::of_session_key);
+        let asked = params.agent_id.as_deref().or(of_key.as_deref());
+        let Some(asked) = asked else {
+            return Ok(self.main_session_key.clone());
+        };
+        let roster = self.roster();
+        let agent = super::agent::named(&roster, Some(asked))?;
+        match (&params.session_key, of_key) {
+            (Some(key), Some(of_key)) if of_key == agent.id => Ok(key.trim().to_lowercase()),
+            (Some(_), Some(of_key)) => Err(ErrorShape::invalid(format!(
+                "agent \"{}\" does not match session key agent \"{of_key}\"",
+                agent.id
+            ))),
+            _ if agent.id == self.default_agent() => Ok(self.main_session_key.clone()),
+            _ => Ok(format!("agent:{}:{}", agent.id, roster.main_key)),
+        }
+    }
+
+    /// Queues a text for a session, durably.
+    async fn queue_event_for(&self, key: String, text: String) -> Result<(), ErrorShape> {
+        let at = now_ms();
         self.store
             .write("queueing a system event", move |tx| {
                 tx.queue_system_event(&key, &text, None, at)

@@ -86,7 +86,7 @@ pub(crate) fn talk_config(call: &Call<'_>) -> Answer {
             .and_then(Value::as_object)
             .filter(|talk| !talk.is_empty())
         {
-            answer.insert("talk".to_owned(), talk.clone().into());
+            answer.insert("talk".to_owned(), talk_answer(talk));
         }
         if let Some(key) = parsed
             .pointer("/session/mainKey")
@@ -102,6 +102,41 @@ pub(crate) fn talk_config(call: &Call<'_>) -> Answer {
         }
         Ok(Reply::json(&json!({"config": answer})))
     })
+}
+
+/// The section as apps read it: with the service that is meant and its settings in one place. Older
+/// configurations have the settings of one service right in the section.
+fn talk_answer(talk: &Map<String, Value>) -> Value {
+    let mut answer = talk.clone();
+    let providers = talk.get("providers").and_then(Value::as_object);
+    let older: Map<String, Value> = [
+        "voiceId",
+        "voiceAliases",
+        "modelId",
+        "outputFormat",
+        "apiKey",
+    ]
+    .into_iter()
+    .filter_map(|key| Some((key.to_owned(), talk.get(key)?.clone())))
+    .collect();
+    let named = talk.get("provider").and_then(Value::as_str);
+    let only = || {
+        let mut names = providers?.keys();
+        let first = names.next()?;
+        names.next().is_none().then_some(first.as_str())
+    };
+    let provider = named
+        .or_else(only)
+        .or_else(|| (!older.is_empty()).then_some("elevenlabs"));
+    if let Some(provider) = provider {
+        let config = providers.and_then(|all| all.get(provider)).cloned();
+        let config = config.unwrap_or_else(|| older.into());
+        answer.insert(
+            "resolved".to_owned(),
+            json!({"provider": provider, "config": config}),
+        );
+    }
+    answer.into()
 }
 
 pub(crate) fn talk_mode(call: &Call<'_>) -> Answer {

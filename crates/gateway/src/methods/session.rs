@@ -856,7 +856,6 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
     let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     let default = call.default_model();
     let asked = call.not_from_webchat("delete").and_then(|()| {
-        call.needs_admin()?;
         let members = call.members()?;
         let key = call.key(&members, "key")?;
         if key.is_main() {

@@ -779,6 +779,7 @@ const TABLE: &[(&str, &str)] = &[
     ("sessions.reset", "operator.admin"),
     ("sessions.delete", "operator.admin"),
     ("sessions.compact", "operator.admin"),
+    ("sessions.cleanup", "operator.admin"),
     ("sessions.export", "operator.admin"),
     ("sessions.import", "operator.admin"),
     ("usage.status", "operator.read"),

@@ -212,6 +212,8 @@ methods! {
     SessionsDelete = "sessions.delete", admin / admin, true, free, Some(Shape::Object(session::DELETE));
     /// Cuts a conversation to its last entries.
     SessionsCompact = "sessions.compact", admin / admin, true, free, Some(Shape::Object(session::COMPACT));
+    /// Puts away sessions that nobody touched, and erases what was put away long ago.
+    SessionsCleanup = "sessions.cleanup", admin / admin, true, free, Some(Shape::Object(session::CLEANUP));
     /// Messages as they are kept.
     SessionsGet = "sessions.get", read / read, false, free, None;
     /// The key of a session by its key, id or label.

@@ -15,10 +15,6 @@ use crate::{
         secrets::SecretsCommand, security::SecurityCommand, sessions::SessionsArgs,
         skills::SkillsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
         usage::UsageArgs,
-        agents::AgentsCommand, auth::AuthCommand, channels::ChannelsCommand, config::ConfigCommand,
-        cron::args::CronCommand, devices::DevicesCommand, gateway::GatewayArgs, health::HealthArgs,
-        import::ImportCommand, logs::LogsArgs, models::ModelsCommand, secrets::SecretsCommand,
-        skills::SkillsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
     },
     exit,
 };

@@ -11,7 +11,7 @@ mod terminal;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use clawgate_testkit::{TOKEN, TestGateway, gateway, home, token_config};
+use clawgate_testkit::{TOKEN, TestGateway, gateway, home, now_ms, token_config};
 use serde_json::{Value, json};
 use terminal::{Done, Terminal};
 
@@ -196,17 +196,42 @@ fn sessions_are_listed_shown_searched_and_removed() {
     assert_eq!(usage["days"], 31);
 }
 
+/// What is old is counted, and goes when that is asked for; the main session stays.
+fn cleaned(gateway: &TestGateway) {
+    let dry = run(gateway, &["sessions", "cleanup", "--dry-run", "--json"])
+        .exits(0)
+        .json();
+    let want = json!({"agentId": "main", "mode": "warn", "dryRun": true, "beforeCount": 4,
+        "afterCount": 3, "missing": 0, "pruned": 1, "capped": 0, "diskBudget": null,
+        "wouldMutate": true, "archivesErased": 0});
+    for (member, value) in want.as_object().unwrap() {
+        assert_eq!(&dry[member], value, "{member}");
+    }
+    drop(
+        run(gateway, &["sessions", "cleanup"])
+            .exits(0)
+            .says("1 session would be put away"),
+    );
+    drop(
+        run(gateway, &["sessions", "cleanup", "--enforce"])
+            .exits(0)
+            .says("1 session put away"),
+    );
+    let left = run(gateway, &["sessions", "--json"]).exits(0).json();
+    assert_eq!(left["count"], 2);
+}
+
 #[test]
 fn an_import_brings_sessions_with_their_conversations_and_counts_what_does_not_come() {
     let original = tempfile::tempdir().unwrap();
     let sessions = original.path().join("agents/main/sessions");
     fs::create_dir_all(&sessions).unwrap();
-    let run_key = "agent:main:cron:j1:run:c1";
+    let (run_key, now) = ("agent:main:cron:j1:run:c1", now_ms());
     let store = json!({
         "agent:main:main": {"sessionId": "s1", "updatedAt": 1_795_400_000_000_i64, "label": "home",
             "chatType": "direct", "novel": [1], "skillsSnapshot": {"prompt": "long"}},
-        "agent:main:cron:j1": {"sessionId": "c1", "updatedAt": 1_795_400_000_001_i64, "label": "Cron: j"},
-        run_key: {"sessionId": "c1", "updatedAt": 1_795_400_000_001_i64, "label": "Cron: j"},
+        "agent:main:cron:j1": {"sessionId": "c1", "updatedAt": now, "label": "Cron: j"},
+        run_key: {"sessionId": "c1", "updatedAt": now, "label": "Cron: j"},
         "agent:main:../x": {"sessionId": "s3", "updatedAt": 1},
         "agent:main:none": {"updatedAt": 1},
         "agent:main:evil": {"sessionId": "../../../openclaw", "updatedAt": 1, "sessionFile": "/etc/passwd"},
@@ -272,4 +297,5 @@ fn an_import_brings_sessions_with_their_conversations_and_counts_what_does_not_c
         .stdout;
     assert_eq!(values(&out), values(&transcript("s1")));
     assert_eq!(owner.call("status", &json!({}))["sessions"]["count"], 4);
+    cleaned(&gateway);
 }

@@ -769,6 +769,23 @@ const TABLE: &[(&str, &str)] = &[
     ("models.list", "operator.read"),
     ("agents.list", "operator.read"),
     ("sessions.list", "operator.read"),
+    ("sessions.preview", "operator.read"),
+    ("sessions.describe", "operator.read"),
+    ("sessions.search", "operator.read"),
+    ("sessions.subscribe", "operator.read"),
+    ("sessions.messages.subscribe", "operator.read"),
+    ("sessions.messages.unsubscribe", "operator.read"),
+    ("sessions.create", "operator.write"),
+    ("sessions.reset", "operator.admin"),
+    ("sessions.delete", "operator.admin"),
+    ("sessions.compact", "operator.admin"),
+    ("sessions.cleanup", "operator.admin"),
+    ("sessions.export", "operator.admin"),
+    ("sessions.import", "operator.admin"),
+    ("usage.status", "operator.read"),
+    ("usage.cost", "operator.read"),
+    ("chat.history", "operator.read"),
+    ("chat.message.get", "operator.read"),
     ("last-heartbeat", "operator.read"),
     ("node.list", "operator.read"),
     ("cron.list", "operator.read"),
@@ -837,6 +854,7 @@ const TABLE: &[(&str, &str)] = &[
 const DIFFERING: &[(&str, &str, &str)] = &[
     ("config.schema", "operator.admin", "operator.read"),
     ("talk.mode", "operator.write", "operator.talk"),
+    ("sessions.patch", "operator.admin", "operator.write"),
 ];
 
 /// What the node role alone may call, and is listed for operators too.

@@ -266,6 +266,7 @@ pub(crate) fn call(call: &Call<'_>) -> Answer {
         Method::SessionsReset => methods::session::reset(call),
         Method::SessionsDelete => methods::session::delete(call),
         Method::SessionsCompact => methods::session::compact(call),
+        Method::SessionsCleanup => methods::session::cleanup(call),
         Method::SessionsGet => methods::session::get(call),
         Method::SessionsResolve => methods::session::resolve(call),
         Method::SessionsDescribe => methods::session::describe(call),

@@ -307,7 +307,8 @@ impl Hub {
         }
     }
 
-    /// Sends an event of wire 4 to those that may see it and asked for it.
+    /// Sends an event to those that may see it and asked for it. Wire 3, which counts what goes to
+    /// everybody, does not count it.
     pub(crate) fn publish_watched(
         &self,
         event: Event,
@@ -317,11 +318,15 @@ impl Hub {
         let parts = EventParts::new(event.name(), payload, None);
         for member in self.lock().links.values_mut() {
             let link = &member.link;
-            let is_v4 = link.principal.dialect == Dialect::V4;
-            if is_v4 && link.is_live() && link.receives(event) && asked(&link.watch()) {
-                member.seq += 1;
-                let text = Utf8Bytes::from(parts.frame(Some(member.seq)));
-                deliver(link, event, text);
+            if link.is_live() && link.receives(event) && asked(&link.watch()) {
+                let seq = match link.principal.dialect {
+                    Dialect::V3 => None,
+                    Dialect::V4 => {
+                        member.seq += 1;
+                        Some(member.seq)
+                    }
+                };
+                deliver(link, event, Utf8Bytes::from(parts.frame(seq)));
             }
         }
     }

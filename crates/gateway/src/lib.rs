@@ -74,7 +74,6 @@ pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
     edit_config, find_secret, parse_config,
-    edit_config, parse_config,
 };
 pub use skills::{managed_dir, report as skill_report};
 pub use state::{StateError, stop};

@@ -344,25 +344,27 @@ methods! {
     /// Begins a session's conversation anew.
     SessionsReset = "sessions.reset", admin / admin, true, free, Some(Shape::Object(session::RESET));
     /// Removes a session and puts its conversation away.
-    SessionsDelete = "sessions.delete", admin / write, true, free, Some(Shape::Object(session::DELETE));
+    SessionsDelete = "sessions.delete", admin / admin, true, free, Some(Shape::Object(session::DELETE));
     /// Cuts a conversation to its last entries.
     SessionsCompact = "sessions.compact", admin / admin, true, free, Some(Shape::Object(session::COMPACT));
+    /// Puts away sessions that nobody touched, and erases what was put away long ago.
+    SessionsCleanup = "sessions.cleanup", admin / admin, true, free, Some(Shape::Object(session::CLEANUP));
     /// Messages as they are kept.
     SessionsGet = "sessions.get", read / read, false, free, None;
     /// The key of a session by its key, id or label.
     SessionsResolve = "sessions.resolve", read / read, false, free, Some(Shape::Object(session::RESOLVE));
     /// Wire 4's: one row of the list.
-    SessionsDescribe = "sessions.describe", admin / read, true, free, Some(Shape::Object(session::DESCRIBE));
+    SessionsDescribe = "sessions.describe", read / read, true, free, Some(Shape::Object(session::DESCRIBE));
     /// Wire 4's: makes a session.
-    SessionsCreate = "sessions.create", admin / write, true, free, Some(Shape::Object(session::CREATE));
+    SessionsCreate = "sessions.create", write / write, true, free, Some(Shape::Object(session::CREATE));
     /// Wire 4's: messages in which words stand.
-    SessionsSearch = "sessions.search", admin / read, true, free, Some(Shape::Object(session::SEARCH));
+    SessionsSearch = "sessions.search", read / read, true, free, Some(Shape::Object(session::SEARCH));
     /// Wire 4's: this connection hears of changed sessions.
-    SessionsSubscribe = "sessions.subscribe", admin / read, true, free, None;
+    SessionsSubscribe = "sessions.subscribe", read / read, true, free, None;
     /// Wire 4's: this connection hears of a session's messages.
-    SessionsMessagesSubscribe = "sessions.messages.subscribe", admin / read, true, free, Some(Shape::Object(session::MESSAGES_SUBSCRIBE));
+    SessionsMessagesSubscribe = "sessions.messages.subscribe", read / read, true, free, Some(Shape::Object(session::MESSAGES_SUBSCRIBE));
     /// Wire 4's: it hears of them no more.
-    SessionsMessagesUnsubscribe = "sessions.messages.unsubscribe", admin / read, true, free, Some(Shape::Object(session::MESSAGES_UNSUBSCRIBE));
+    SessionsMessagesUnsubscribe = "sessions.messages.unsubscribe", read / read, true, free, Some(Shape::Object(session::MESSAGES_UNSUBSCRIBE));
     /// clawgate's own: a conversation in the original's file format, by pages.
     SessionsExport = "sessions.export", admin / admin, true, free, Some(Shape::Object(session::EXPORT));
     /// clawgate's own: a conversation from the original's file format.
@@ -382,7 +384,7 @@ methods! {
     /// Puts a message of the agent into a session.
     ChatInject = "chat.inject", admin / admin, false, free, Some(Shape::Object(chat::INJECT));
     /// Wire 4's: one message in full.
-    ChatMessageGet = "chat.message.get", admin / read, true, free, Some(Shape::Object(chat::MESSAGE_GET));
+    ChatMessageGet = "chat.message.get", read / read, true, free, Some(Shape::Object(chat::MESSAGE_GET));
     /// The last heartbeat, or null.
     LastHeartbeat = "last-heartbeat", read / read, true, free, None;
     /// Turns heartbeats on or off.

@@ -192,6 +192,16 @@ pub const COMPACT: &[Field] = &[
     since_v4("agentId", NON_EMPTY),
 ];
 
+/// Params of `sessions.cleanup`. What the original mends in its files needs no mending here.
+pub const CLEANUP: &[Field] = &[
+    optional("agent", NON_EMPTY),
+    optional("allAgents", Shape::Bool),
+    optional("enforce", Shape::Bool),
+    optional("activeKey", NON_EMPTY),
+    optional("fixMissing", Shape::Bool),
+    optional("fixDmScope", Shape::Bool),
+];
+
 /// Params of `sessions.create`. Those that need an agent turn, a worktree or a project are known, so
 /// that they are refused by what they need.
 pub const CREATE: &[Field] = &[

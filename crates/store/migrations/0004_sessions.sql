@@ -106,6 +106,7 @@ CREATE TABLE transcript_archives (
     first_line INTEGER NOT NULL,
     last_line  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX transcript_archives_by_time ON transcript_archives (at_ms);
 
 -- Sums of a quarter of an hour, the finest in which days of every time zone begin. Rows of user
 -- messages and tool results have no provider and no model.

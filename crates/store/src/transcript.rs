@@ -442,19 +442,7 @@ impl Read<'_> {
                 "SELECT name, transcript, reason, at_ms, first_line, last_line
                  FROM transcript_archives WHERE name = ?1",
             )
-            .and_then(|mut s| {
-                s.query_row([name], |row| {
-                    Ok(Archive {
-                        name: row.get(0)?,
-                        transcript: row.get(1)?,
-                        reason: row.get(2)?,
-                        at_ms: row.get(3)?,
-                        first_line: row.get(4)?,
-                        last_line: row.get(5)?,
-                    })
-                })
-                .optional()
-            })
+            .and_then(|mut s| s.query_row([name], archive).optional())
             .map_err(StoreError::doing("reading an archive"))
     }
 
@@ -708,4 +696,67 @@ impl Tx<'_> {
             .map(drop)
             .map_err(StoreError::doing("writing an archive"))
     }
+}
+
+impl Read<'_> {
+    /// What was put away before a time, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn archives_before(&self, before_ms: i64, limit: i64) -> Result<Vec<Archive>, StoreError> {
+        self.db
+            .prepare_cached(
+                "SELECT name, transcript, reason, at_ms, first_line, last_line
+                 FROM transcript_archives WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2",
+            )
+            .and_then(|mut s| s.query_map((before_ms, limit), archive)?.collect())
+            .map_err(StoreError::doing("reading archives"))
+    }
+}
+
+impl Tx<'_> {
+    /// Erases what was put away under a name. What it used stays counted.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn erase_archive(&self, archive: &Archive) -> Result<(), StoreError> {
+        let doing = StoreError::doing("erasing an archive");
+        let lines = (archive.transcript, archive.first_line, archive.last_line);
+        for sql in [
+            // The index forgets a text only when it is told which.
+            "INSERT INTO transcript_search (transcript_search, rowid, text)
+                 SELECT 'delete', seq, text FROM transcript_entries
+                 WHERE transcript = ?1 AND line BETWEEN ?2 AND ?3 AND text <> ''
+                     AND role IN ('user', 'assistant')",
+            "DELETE FROM transcript_entries WHERE transcript = ?1 AND line BETWEEN ?2 AND ?3",
+        ] {
+            self.db
+                .prepare_cached(sql)
+                .and_then(|mut s| s.execute(lines))
+                .map_err(&doing)?;
+        }
+        self.db
+            .prepare_cached(
+                "UPDATE transcripts SET header = NULL, first_text = NULL, last_text = NULL
+                 WHERE transcript = ?1 AND live = 0",
+            )
+            .and_then(|mut s| s.execute([archive.transcript]))
+            .map_err(&doing)?;
+        self.db
+            .prepare_cached("DELETE FROM transcript_archives WHERE name = ?1")
+            .and_then(|mut s| s.execute([&archive.name]))
+            .map(drop)
+            .map_err(&doing)
+    }
+}
+
+fn archive(row: &Row<'_>) -> rusqlite::Result<Archive> {
+    Ok(Archive {
+        name: row.get(0)?,
+        transcript: row.get(1)?,
+        reason: row.get(2)?,
+        at_ms: row.get(3)?,
+        first_line: row.get(4)?,
+        last_line: row.get(5)?,
+    })
 }

@@ -383,6 +383,15 @@ fn what_a_compaction_cuts_is_not_shown_and_stays_readable_under_its_name() {
     });
     assert!(read(&store, |db| db.live_transcript("main", "id-a")).is_none());
     assert!(read(&store, |db| db.search_messages("words", None, &[], 25)).is_empty());
+    // Erased, nothing of it is left but what it used.
+    write(&store, |tx| {
+        for archive in tx.read().archives_before(100, 10)? {
+            tx.erase_archive(&archive)?;
+        }
+        Ok(())
+    });
+    assert_eq!(read(&store, |db| db.row_counts()).entries, 0);
+    assert!(read(&store, |db| db.archive("cut")).is_none());
     let range = UsageRange {
         from_ms: 0,
         until_ms: 900_000,

@@ -68,6 +68,11 @@ pub(crate) enum SessionsCommand {
     /// Cut a conversation to its last entries; the others are put away
     #[command(after_help = "Examples:\n  clawgate sessions compact main --max-lines 200")]
     Compact(CompactArgs),
+    /// Put away what nobody touched for long, and erase what was put away long ago
+    #[command(
+        after_help = "Without --enforce it only counts, unless session.maintenance.mode is \"enforce\".\nOld is what session.maintenance.pruneAfter says (30d), or is beyond maxEntries (500).\n\nExamples:\n  clawgate sessions cleanup\n  clawgate sessions cleanup --all-agents --enforce"
+    )]
+    Cleanup(CleanupArgs),
     /// Write a conversation as OpenClaw's JSONL
     #[command(
         after_help = "Examples:\n  clawgate sessions export main > main.jsonl\n  clawgate sessions export main --out main.jsonl\n  clawgate sessions export --archive NAME --out old.jsonl"
@@ -176,6 +181,31 @@ pub(crate) struct CompactArgs {
     connect: ConnectArgs,
 }
 
+/// `sessions cleanup`.
+#[derive(Args, Debug)]
+pub(crate) struct CleanupArgs {
+    /// Sessions of one agent (default: the default agent)
+    #[arg(long, value_name = "ID", conflicts_with = "all_agents")]
+    agent: Option<String>,
+    /// Sessions of every agent
+    #[arg(long)]
+    all_agents: bool,
+    /// Do it
+    #[arg(long, conflicts_with = "dry_run")]
+    enforce: bool,
+    /// Only count, which is the rule
+    #[arg(long)]
+    dry_run: bool,
+    /// A session that stays
+    #[arg(long, value_name = "KEY")]
+    active_key: Option<String>,
+    /// Accepted for scripts; nothing here can miss its transcript
+    #[arg(long, hide = true)]
+    fix_missing: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
 /// `sessions export`.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
@@ -215,6 +245,7 @@ impl SessionsArgs {
             Some(SessionsCommand::Search(args)) => &args.connect,
             Some(SessionsCommand::Reset(args) | SessionsCommand::Delete(args)) => &args.connect,
             Some(SessionsCommand::Compact(args)) => &args.connect,
+            Some(SessionsCommand::Cleanup(args)) => &args.connect,
             Some(SessionsCommand::Export(args)) => &args.connect,
             Some(SessionsCommand::Import(args)) => &args.connect,
         }
@@ -251,6 +282,18 @@ pub(crate) async fn run(context: &Context, args: SessionsArgs) -> CommandResult 
                 compacted,
             )
             .await
+        }
+        SessionsCommand::Cleanup(args) => {
+            let mut params = json!({
+                "allAgents": args.all_agents, "enforce": args.enforce,
+                "fixMissing": args.fix_missing,
+            });
+            for (member, value) in [("agent", &args.agent), ("activeKey", &args.active_key)] {
+                if let Some(value) = value {
+                    params[member] = json!(value);
+                }
+            }
+            change(context, &args.connect, "sessions.cleanup", &params, cleaned).await
         }
         SessionsCommand::Export(args) => export(context, &args).await,
         SessionsCommand::Import(args) => import(context, &args).await,
@@ -298,6 +341,23 @@ fn deleted(answer: &Value) -> String {
             names.join(", ")
         )
     }
+}
+
+fn cleaned(answer: &Value) -> String {
+    let stores = match answer["stores"].as_array() {
+        Some(stores) => stores.iter().collect(),
+        None => vec![answer],
+    };
+    let count = |member: &str| -> usize {
+        let counts = stores.iter().filter_map(|store| store[member].as_u64());
+        counts.sum::<u64>().try_into().unwrap_or(usize::MAX)
+    };
+    let gone = words::count(count("pruned") + count("capped"), "session", "sessions");
+    if answer["dryRun"] == true {
+        return format!("{gone} would be put away; --enforce does it");
+    }
+    let erased = answer["archivesErased"].as_u64().unwrap_or(0);
+    format!("{gone} put away, {erased} archives erased")
 }
 
 fn compacted(answer: &Value) -> String {

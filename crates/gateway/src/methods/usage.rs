@@ -484,7 +484,7 @@ pub(crate) fn sessions(call: &Call<'_>) -> Answer {
         let limit = number(&asked, "limit")
             .unwrap_or(SESSIONS)
             .clamp(1, SESSIONS_MAX);
-        Ok(Reply::json(&sessions_report(&days, found, limit, dialect)))
+        Ok(Reply::json(&sessions_report(&days, &found, limit, dialect)))
     })
 }
 
@@ -526,7 +526,7 @@ fn find(
     Ok(found)
 }
 
-fn sessions_report(days: &Days, found: Found, limit: i64, dialect: Dialect) -> Value {
+fn sessions_report(days: &Days, found: &Found, limit: i64, dialect: Dialect) -> Value {
     let (mut total, mut each) = (Report::default(), BTreeMap::<&str, Report>::new());
     let (mut agents, mut channels) = (
         BTreeMap::<&str, Sums>::new(),

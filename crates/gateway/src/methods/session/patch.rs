@@ -165,7 +165,7 @@ fn model(value: &Value, held: &mut Held, default: &DefaultModel) -> Result<(), S
         provider == default.provider.as_deref() && Some(model) == default.model.as_deref();
     if let Some(allowed) = &default.allowed
         && !is_default
-        && !allowed.iter().any(|one| *one == named)
+        && !allowed.contains(&named)
     {
         return Err(format!("model not allowed: {named}"));
     }

@@ -242,12 +242,6 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate channels list\n  clawgate channels status"
     )]
     Channels(ChannelsCommand),
-    /// References to secrets, and secrets in the configuration
-    #[command(
-        subcommand,
-        after_help = "Examples:\n  clawgate secrets audit\n  clawgate secrets reload"
-    )]
-    Secrets(SecretsCommand),
     /// Bring the state of another gateway over
     #[command(
         subcommand,
@@ -356,7 +350,6 @@ impl Command {
             Self::Models(models) => models.wants_json(),
             Self::Skills(skills) => skills.wants_json(),
             Self::Channels(channels) => channels.wants_json(),
-            Self::Secrets(secrets) => secrets.wants_json(),
             Self::Import(import) => import.wants_json(),
             Self::Dashboard(dashboard) => dashboard.connect.json,
             Self::Backup(backup) => backup.wants_json(),

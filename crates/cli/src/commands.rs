@@ -96,7 +96,6 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Models(command) => models::run(context, &command),
         Command::Skills(command) => skills::run(context, &command),
         Command::Channels(command) => channels::run(context, &command),
-        Command::Secrets(command) => secrets::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Dashboard(args) => dashboard::run(context, &args),
         Command::Backup(command) => backup::run(context, &command),

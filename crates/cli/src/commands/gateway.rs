@@ -104,6 +104,7 @@ impl GatewayArgs {
                 | GatewayCommand::Stop(args)
                 | GatewayCommand::Restart(args),
             ) => args.json,
+            Some(GatewayCommand::UsageCost(args)) => args.connect.json,
             Some(GatewayCommand::Call(args)) => args.connect.json,
             Some(GatewayCommand::Run(_)) | None => false,
         }

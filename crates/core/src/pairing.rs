@@ -454,8 +454,9 @@ pub fn may_manage(caller: &Grant, own_device: Option<&DeviceId>, device: &Device
 
 /// Whether a caller may take a role's token from a device or replace it, or remove the device
 /// (`role` absent). Taking away needs no less authority than giving. A device may always do it to
-/// itself, and whoever holds this machine's secret or key may remove any: every scope is theirs for
-/// the asking, and a client that asked for pairing alone did so out of thrift.
+/// itself. Whoever holds this machine's secret or key may remove what the scopes cover that it could
+/// have asked for (`for_the_asking`, which is `gateway.auth.deviceless.loopback`; a local key opens
+/// all): a client that asked for pairing alone did so out of thrift.
 ///
 /// # Errors
 /// The scope that the caller lacks.
@@ -464,6 +465,7 @@ pub fn may_end(
     own_device: Option<&DeviceId>,
     device: &Device,
     role: Option<Role>,
+    for_the_asking: &ScopeSet,
 ) -> Result<(), PairingError> {
     if own_device == Some(&device.device_id) {
         return Ok(());
@@ -471,19 +473,24 @@ pub fn may_end(
     if !may_manage(caller, own_device, &device.device_id) {
         return Err(PairingError::NotCovered(Scope::ADMIN));
     }
-    let owns_the_machine = matches!(
-        caller.basis(),
-        Basis::SharedSecretLoopback | Basis::OpenLoopback | Basis::LocalProof
-    );
-    if role.is_none() && owns_the_machine {
-        return Ok(());
-    }
     let is_node = match role {
         Some(role) => role == Role::Node,
         None => device.approved_for(Role::Node).is_some(),
     };
+    let mut needed = device.held(role);
     if is_node {
-        covers(caller, &ScopeSet::from_iter([Scope::ADMIN])).map_err(PairingError::NotCovered)?;
+        needed.insert(Scope::ADMIN);
     }
-    covers(caller, &device.held(role)).map_err(PairingError::NotCovered)
+    let could_ask = role.is_none()
+        && match caller.basis() {
+            Basis::LocalProof => true,
+            Basis::SharedSecretLoopback | Basis::OpenLoopback => {
+                needed.iter().all(|scope| for_the_asking.covers(scope))
+            }
+            _ => false,
+        };
+    if could_ask {
+        return Ok(());
+    }
+    covers(caller, &needed).map_err(PairingError::NotCovered)
 }

@@ -897,7 +897,7 @@ fn taking_away_needs_what_is_taken_away() {
     for (held, device, role, expected) in table {
         let named = format!("{held} {role:?} {device:?}");
         assert_eq!(
-            may_end(&caller(held), None, &device, role),
+            may_end(&caller(held), None, &device, role, &ScopeSet::default()),
             expected,
             "{named}"
         );
@@ -907,7 +907,8 @@ fn taking_away_needs_what_is_taken_away() {
                 &device_caller(Role::Operator, held),
                 Some(&own),
                 &device,
-                role
+                role,
+                &ScopeSet::default(),
             ),
             Ok(()),
             "a device may end itself: {named}"
@@ -918,6 +919,7 @@ fn taking_away_needs_what_is_taken_away() {
             Some(&other),
             &device,
             role,
+            &ScopeSet::default(),
         );
         assert_eq!(by_device.is_ok(), held == "admin", "{named}");
     }

@@ -646,6 +646,7 @@ impl Pairings {
         &self,
         caller: &Arc<Link>,
         id: &DeviceId,
+        for_the_asking: ScopeSet,
     ) -> Result<(), ChangeError> {
         let now = now_ms();
         let (by, wanted, hub) = (Arc::clone(caller), id.clone(), self.hub.clone());
@@ -655,7 +656,7 @@ impl Pairings {
             "removing a device",
             move |tx, changes| {
                 let caller = standing(&by, now)?;
-                may_end(tx, caller, &wanted, None)?;
+                may_end(tx, caller, &wanted, None, &for_the_asking)?;
                 tx.remove_device(&wanted)?;
                 let detail = json!({"device": wanted});
                 tx.audit(
@@ -694,7 +695,7 @@ impl Pairings {
                 "rotating a device token",
                 move |tx, changes| {
                     let caller = standing(&by, now)?;
-                    let before = may_end(tx, caller, &wanted, Some(role))?;
+                    let before = may_end(tx, caller, &wanted, Some(role), &ScopeSet::default())?;
                     let device = pairing::rotate(
                         &before,
                         role,
@@ -762,7 +763,7 @@ impl Pairings {
             "revoking a device token",
             move |tx, changes| {
                 let caller = standing(&by, now)?;
-                let device = may_end(tx, caller, &wanted, Some(role))?;
+                let device = may_end(tx, caller, &wanted, Some(role), &ScopeSet::default())?;
                 let device = pairing::revoke(&device, role, now)?;
                 tx.keep_device(&device)?;
                 let detail = json!({"device": wanted, "role": role});
@@ -891,9 +892,16 @@ fn may_end(
     caller: &Principal,
     id: &DeviceId,
     role: Option<Role>,
+    for_the_asking: &ScopeSet,
 ) -> Result<Device, ChangeError> {
     let device = tx.read().device(id)?.ok_or(PairingError::UnknownDevice)?;
-    pairing::may_end(&caller.grant, caller.device_id.as_ref(), &device, role)?;
+    pairing::may_end(
+        &caller.grant,
+        caller.device_id.as_ref(),
+        &device,
+        role,
+        for_the_asking,
+    )?;
     Ok(device)
 }
 

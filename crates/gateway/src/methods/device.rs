@@ -58,7 +58,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Answer {
         let id = DeviceId::new(params.device_id);
         gateway
             .pairings
-            .remove(&link, &id)
+            .remove(&link, &id, gateway.config().deviceless_loopback.clone())
             .await
             .map_err(|error| error::change(&link.principal, error, "unknown deviceId"))?;
         let reply = Reply::json(&json!({"deviceId": id}));

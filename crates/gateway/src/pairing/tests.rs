@@ -187,7 +187,7 @@ async fn a_caller_that_wakes_up_late_does_not_bring_a_removed_device_back() {
     begin(rotating.as_mut()).await;
     place
         .pairings
-        .remove(&admin, &phone.device_id)
+        .remove(&admin, &phone.device_id, ScopeSet::default())
         .await
         .unwrap();
     rotating.await.unwrap();

@@ -5,7 +5,7 @@
 //! and whenever: no timer has to fire for it. Waiters are told after the commit and read the
 //! database, so one that asks again after a restart gets the same answer.
 
-mod spend;
+pub(crate) mod spend;
 #[cfg(test)]
 mod tests;
 

@@ -171,7 +171,19 @@ async fn first_message(socket: &mut Socket, deadline: Instant) -> First {
 
 /// A request that waits: its id, its method, and its answer to come.
 type Done = (String, &'static str, Reply);
-type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+struct InFlight {
+    done: Pin<Box<dyn Future<Output = Done> + Send>>,
+    /// Whether it goes on when the socket does not.
+    carried: bool,
+}
+
+impl Future for InFlight {
+    type Output = Done;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Done> {
+        self.done.as_mut().poll(context)
+    }
+}
 
 /// An authenticated socket.
 struct Session {
@@ -274,6 +286,12 @@ impl Session {
             () = self.link.ended() => self.take_ending(),
             text = self.outbox.recv(), if !congested => self.take_events(text),
             (id, method, reply) = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
+                // What it did is told before it is answered.
+                while self.socket.unflushed() <= UNFLUSHED_BYTES_MAX
+                    && let Ok(text) = self.outbox.try_recv()
+                {
+                    self.take_events(Some(text));
+                }
                 self.answer(&id, method, reply);
             }
             ready = ready(&self.socket, reads, self.may_have_more), if reads || flushes => match ready {
@@ -419,11 +437,25 @@ impl Session {
         match dispatch::call(&call) {
             Answer::Now(reply) => self.answer(&request.id, method.spec().name, reply),
             Answer::Later(future) => {
-                let (id, name) = (request.id.into_owned(), method.spec().name);
-                self.in_flight
-                    .push(Box::pin(async move { (id, name, future.await) }));
+                self.wait_for(request.id.into_owned(), method.spec().name, future, false);
+            }
+            Answer::Carried(future) => {
+                self.wait_for(request.id.into_owned(), method.spec().name, future, true);
             }
         }
+    }
+
+    fn wait_for(
+        &self,
+        id: String,
+        method: &'static str,
+        reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
+        carried: bool,
+    ) {
+        self.in_flight.push(InFlight {
+            done: Box::pin(async move { (id, method, reply.await) }),
+            carried,
+        });
     }
 
     /// Counts a control-plane write of a caller elsewhere.
@@ -464,9 +496,7 @@ impl Session {
             Err(error) => self.refuse(id, method, &error),
         }
         if let Some(rest) = reply.rest {
-            let id = id.to_owned();
-            self.in_flight
-                .push(Box::pin(async move { (id, method, rest.0.await) }));
+            self.wait_for(id.to_owned(), method, rest.0, false);
         }
         if let Some((code, reason)) = reply.then_close {
             self.closing = Some((code, reason));
@@ -562,8 +592,10 @@ impl Session {
 
 /// Lets requests that were begun come to their end with nobody waiting for the answers.
 fn carry_through(in_flight: FuturesUnordered<InFlight>) {
-    if !in_flight.is_empty() {
-        tokio::spawn(in_flight.for_each(|_| std::future::ready(())));
+    let begun: FuturesUnordered<InFlight> =
+        in_flight.into_iter().filter(|one| one.carried).collect();
+    if !begun.is_empty() {
+        tokio::spawn(begun.for_each(|_| std::future::ready(())));
     }
 }
 

@@ -121,7 +121,11 @@ impl From<Result<Self, ErrorShape>> for Reply {
 /// An answer, now or later.
 pub(crate) enum Answer {
     Now(Reply),
+    /// Dropped when the caller's socket goes: only the waiting is in it.
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// Carried through when the caller's socket goes, so that database, memory and events never
+    /// disagree.
+    Carried(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
 impl Answer {
@@ -335,8 +339,7 @@ pub(crate) fn now(body: impl FnOnce() -> Result<Reply, ErrorShape>) -> Answer {
 }
 
 /// The same for a body that must wait. `params` are read before, so that the future owns them. It is
-/// polled by the connection, which saves two wake-ups; when the caller's socket goes, the connection
-/// has what was begun carried through, so that database, memory and events never disagree.
+/// polled by the connection, which saves two wake-ups.
 pub(crate) fn later<P: Send + 'static, F>(
     params: Result<P, ErrorShape>,
     body: impl FnOnce(P) -> F,
@@ -348,13 +351,13 @@ where
         Err(error) => Answer::Now(Reply::error(error)),
         Ok(params) => {
             let body = AssertUnwindSafe(body(params)).catch_unwind();
-            Answer::later(async move {
+            Answer::Carried(Box::pin(async move {
                 match body.await {
                     Ok(outcome) => outcome.into(),
                     // The panic itself is in the log already.
                     Err(_) => Reply::error(error::internal("a handler", &"it panicked")),
                 }
-            })
+            }))
         }
     }
 }

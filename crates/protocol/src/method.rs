@@ -326,7 +326,7 @@ methods! {
     /// Whether memory search works: it is not there.
     DoctorMemoryStatus = "doctor.memory.status", read / read, true, free, None;
     /// How this program is updated; changes nothing.
-    UpdateRun = "update.run", admin / admin, true, limited, Some(Shape::Object(update::RUN));
+    UpdateRun = "update.run", admin / admin, true, scarce, Some(Shape::Object(update::RUN));
     /// Begins the onboarding wizard.
     WizardStart = "wizard.start", admin / admin, true, free, Some(Shape::Object(wizard::START));
     /// Answers its step.

@@ -94,11 +94,8 @@ pub const EVENT: &[Field] = &[
 /// Params of `node.pending.enqueue`.
 pub const ENQUEUE: &[Field] = &[
     required("nodeId", TEXT),
-    required(
-        "type",
-        Shape::OneOf(&["status.request", "location.request"]),
-    ),
-    optional("priority", Shape::OneOf(&["normal", "high"])),
+    required("type", Shape::Enum(&["status.request", "location.request"])),
+    optional("priority", Shape::Enum(&["normal", "high"])),
     optional(
         "expiresInMs",
         Shape::Int {

@@ -1,13 +1,5 @@
 //! The use of an approval: a run on a node begins with it, once, and only the run that was shown.
 
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "nothing runs programs on nodes before nodes are served"
-    )
-)]
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use clawgate_core::approval::Decision;

@@ -151,7 +151,7 @@ pub(crate) fn invoke(call: &Call<'_>) -> Answer {
 
 async fn invoked(
     gateway: &Gateway,
-    link: &Link,
+    link: &Arc<Link>,
     params: InvokeParams,
 ) -> Result<Reply, ErrorShape> {
     let command = params.command.trim().to_owned();
@@ -178,20 +178,38 @@ async fn invoked(
     );
     may_run(&command, allowed, &target.declared, &target.approved)
         .map_err(|why| withheld(why, &command, &target))?;
-    let forwarded = match &params.params {
-        Some(given) if command == "system.run" => Some(run::forwarded(given)?),
-        other => other.clone(),
+    let timeout_ms = params.timeout_ms.map(whole);
+    let key = (caller(&link.principal), params.idempotency_key.clone());
+    let asked = params.params.as_ref().map(Value::to_string);
+    let act = format!("{command}\n{}", asked.as_deref().unwrap_or_default());
+    // Who asks again gets what came of it, and uses up no second approval.
+    let before = gateway
+        .nodes
+        .invoked_before(&node_id, &key, &act, timeout_ms);
+    let (params_json, outcome) = match before.await {
+        Some(outcome) => (asked, outcome),
+        None => {
+            let params_json = match &params.params {
+                Some(given) if command == "system.run" => Some(
+                    run::forwarded(gateway, link, &node_id, given)
+                        .await?
+                        .to_string(),
+                ),
+                _ => asked,
+            };
+            let wanted = Invoke {
+                node_id: node_id.clone(),
+                session: Some(target.conn_id.clone()),
+                command: command.clone(),
+                params_json: params_json.clone(),
+                timeout_ms,
+                key: Some(key),
+                act,
+            };
+            (params_json, gateway.nodes.invoke(wanted).await)
+        }
     };
-    let params_json = forwarded.map(|params| params.to_string());
-    let wanted = Invoke {
-        node_id: node_id.clone(),
-        session: Some(target.conn_id.clone()),
-        command: command.clone(),
-        params_json: params_json.clone(),
-        timeout_ms: params.timeout_ms.map(whole),
-        key: Some((caller(&link.principal), params.idempotency_key.clone())),
-    };
-    match gateway.nodes.invoke(wanted).await {
+    match outcome {
         Ok(done) => Ok(Reply::json(&json!({
             "ok": true, "nodeId": node_id, "command": command, "payload": payload(&done),
             "payloadJSON": done.payload_json,
@@ -349,7 +367,6 @@ pub(crate) fn invoke_result(call: &Call<'_>) -> Answer {
 
 /// Sends a command that has a method of its own, whose scope was looked at. The node need not
 /// declare it: one that does not know it says so itself.
-#[expect(dead_code, reason = "exec.approvals.node.* come with the approvals")]
 pub(crate) async fn ask(
     gateway: &Gateway,
     node_id: &str,
@@ -363,6 +380,7 @@ pub(crate) async fn ask(
         params_json: Some(params.to_string()),
         timeout_ms: None,
         key: None,
+        act: String::new(),
     };
     match gateway.nodes.invoke(wanted).await {
         Ok(done) => Ok(payload(&done)),

@@ -39,6 +39,8 @@ pub(crate) struct Invoke {
     pub timeout_ms: Option<u64>,
     /// Whose key it is, and the key: the same act is done once.
     pub key: Option<(String, String)>,
+    /// The act as it was asked for, which the key belongs to: command and params.
+    pub act: String,
 }
 
 /// How long a node may take when nobody says.
@@ -181,14 +183,56 @@ impl Drop for Waiter<'_> {
     }
 }
 
+fn within(timeout_ms: Option<u64>) -> Duration {
+    timeout_ms.map_or(TIMEOUT_DEFAULT, |ms| {
+        Duration::from_millis(ms).min(TIMEOUT_MAX)
+    })
+}
+
+/// What was begun under a key.
+fn known(invokes: &mut Invokes, key: &Key, act: &str) -> Option<Result<Begun, Failure>> {
+    if let Some(kept) = invokes.kept.get(key) {
+        if kept.act != act {
+            return Some(Err(Failure::KeyReused));
+        }
+        return Some(Ok(Begun::Kept(kept.outcome.clone())));
+    }
+    let id = invokes.by_key.get(key).cloned()?;
+    let running = invokes.running.get_mut(&id)?;
+    if running.act != act {
+        return Some(Err(Failure::KeyReused));
+    }
+    running.waiters += 1;
+    Some(Ok(Begun::Runs(id, running.outcome.subscribe())))
+}
+
 impl Nodes {
     /// Has a node run a command. That it may was looked at before. The same key waits for the same
     /// outcome, whether it is still to come or came lately.
     pub(crate) async fn invoke(&self, wanted: Invoke) -> Result<Arc<Done>, Failure> {
-        let within = wanted.timeout_ms.map_or(TIMEOUT_DEFAULT, |ms| {
-            Duration::from_millis(ms).min(TIMEOUT_MAX)
-        });
-        let (waiter, mut outcome) = match self.begin(wanted)? {
+        let within = within(wanted.timeout_ms);
+        let begun = self.begin(wanted)?;
+        self.wait(begun, within).await
+    }
+
+    /// The outcome of an act that was begun under this key before, lately; none if it was not.
+    pub(crate) async fn invoked_before(
+        &self,
+        node_id: &str,
+        key: &(String, String),
+        act: &str,
+        timeout_ms: Option<u64>,
+    ) -> Option<Result<Arc<Done>, Failure>> {
+        let key = (key.0.clone(), node_id.to_owned(), key.1.clone());
+        let known = known(&mut self.lock().invokes, &key, act)?;
+        Some(match known {
+            Ok(begun) => self.wait(begun, within(timeout_ms)).await,
+            Err(failure) => Err(failure),
+        })
+    }
+
+    async fn wait(&self, begun: Begun, within: Duration) -> Result<Arc<Done>, Failure> {
+        let (waiter, mut outcome) = match begun {
             Begun::Kept(outcome) => return outcome,
             Begun::Runs(id, outcome) => (Waiter { nodes: self, id }, outcome),
         };
@@ -208,29 +252,12 @@ impl Nodes {
             .key
             .as_ref()
             .map(|(whose, key)| (whose.clone(), wanted.node_id.clone(), key.clone()));
-        let act = format!(
-            "{}\n{}",
-            wanted.command,
-            wanted.params_json.as_deref().unwrap_or_default()
-        );
         let mut guard = self.lock();
         let state = &mut *guard;
-        if let Some(key) = &key {
-            if let Some(kept) = state.invokes.kept.get(key) {
-                if kept.act != act {
-                    return Err(Failure::KeyReused);
-                }
-                return Ok(Begun::Kept(kept.outcome.clone()));
-            }
-            if let Some(id) = state.invokes.by_key.get(key).cloned()
-                && let Some(running) = state.invokes.running.get_mut(&id)
-            {
-                if running.act != act {
-                    return Err(Failure::KeyReused);
-                }
-                running.waiters += 1;
-                return Ok(Begun::Runs(id, running.outcome.subscribe()));
-            }
+        if let Some(key) = &key
+            && let Some(known) = known(&mut state.invokes, key, &wanted.act)
+        {
+            return known;
         }
         let live = state.live.get(&wanted.node_id).and_then(|all| all.last());
         let is_meant = |conn_id: &str| wanted.session.as_ref().is_none_or(|id| id == conn_id);
@@ -248,7 +275,7 @@ impl Nodes {
             dialect: live.dialect,
             node_id: wanted.node_id.clone(),
             key: key.clone(),
-            act,
+            act: wanted.act.clone(),
             outcome: sender,
             waiters: 1,
         };

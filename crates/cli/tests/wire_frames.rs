@@ -146,9 +146,9 @@ fn a_known_method_that_is_not_served_asks_for_its_own_scope_first() {
         (4, "talk.catalog", "operator.read"),
         (4, "tts.speak", "operator.write"),
         (4, "talk.speak", "operator.talk"),
-        (3, "exec.approval.resolve", "operator.approvals"),
         (4, "question.list", "operator.questions"),
-        (3, "node.rename", "operator.pairing"),
+        (4, "device.pair.rename", "operator.pairing"),
+        (3, "question.list", "operator.admin"),
         (4, "secrets.store.set", "operator.admin"),
     ] {
         let with = |scopes: &[&str]| {

@@ -788,6 +788,17 @@ const TABLE: &[(&str, &str)] = &[
     ("chat.message.get", "operator.read"),
     ("last-heartbeat", "operator.read"),
     ("node.list", "operator.read"),
+    ("voicewake.get", "operator.read"),
+    ("voicewake.set", "operator.write"),
+    ("node.describe", "operator.read"),
+    ("node.invoke", "operator.write"),
+    ("node.pending.enqueue", "operator.write"),
+    ("node.pair.request", "operator.pairing"),
+    ("node.pair.approve", "operator.pairing"),
+    ("node.pair.reject", "operator.pairing"),
+    ("node.pair.verify", "operator.pairing"),
+    ("node.pair.remove", "operator.pairing"),
+    ("node.rename", "operator.pairing"),
     ("cron.list", "operator.read"),
     ("cron.status", "operator.read"),
     ("cron.runs", "operator.read"),
@@ -858,7 +869,14 @@ const DIFFERING: &[(&str, &str, &str)] = &[
 ];
 
 /// What the node role alone may call, and is listed for operators too.
-const OF_NODES: &[&str] = &["skills.bins"];
+const OF_NODES: &[&str] = &[
+    "skills.bins",
+    "node.pending.drain",
+    "node.pending.pull",
+    "node.pending.ack",
+    "node.invoke.result",
+    "node.event",
+];
 
 /// Who may call what in one dialect.
 fn table(protocol: u32) -> Vec<(&'static str, &'static str)> {

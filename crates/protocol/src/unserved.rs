@@ -6,15 +6,6 @@
 
 use crate::{error::Dialect, scope::Scope};
 
-/// Wire 3, `operator.read`.
-const V3_READ: &[&str] = &[];
-
-/// Wire 3, `operator.write`.
-const V3_WRITE: &[&str] = &[];
-
-/// Wire 3, `operator.pairing`.
-const V3_PAIRING: &[&str] = &[];
-
 /// Wire 4, `operator.read`.
 const V4_READ: &[&str] = &[
     "diagnostics.stability",
@@ -285,11 +276,8 @@ const V4_SESSIONS_WRITE: &[&str] = &["sessions.github.publish"];
 /// The scope that the original asks for a method that is not served here.
 pub(crate) fn scope(name: &str, dialect: Dialect) -> Scope {
     let lists: &[(&[&str], Scope)] = match dialect {
-        Dialect::V3 => &[
-            (V3_READ, Scope::READ),
-            (V3_WRITE, Scope::WRITE),
-            (V3_PAIRING, Scope::PAIRING),
-        ],
+        // All of wire 3 is served.
+        Dialect::V3 => &[],
         Dialect::V4 => &[
             (V4_READ, Scope::READ),
             (V4_WRITE, Scope::WRITE),
@@ -314,7 +302,7 @@ mod tests {
     #[test]
     fn no_name_stands_in_two_places() {
         for lists in [
-            &[V3_READ, V3_WRITE, V3_PAIRING, NODE_ONLY_V3][..],
+            &[NODE_ONLY_V3][..],
             &[
                 V4_READ,
                 V4_WRITE,
@@ -340,8 +328,7 @@ mod tests {
     #[test]
     fn a_name_has_the_scope_of_its_dialect() {
         for (name, v3, v4) in [
-            ("channels.status", Scope::READ, Scope::READ),
-            ("talk.mode", Scope::WRITE, Scope::TALK),
+            ("talk.speak", Scope::ADMIN, Scope::TALK),
             ("sessions.move", Scope::ADMIN, Scope::WRITE),
             ("question.list", Scope::ADMIN, Scope::QUESTIONS),
             ("config.set", Scope::ADMIN, Scope::ADMIN),

@@ -41,7 +41,7 @@ pub(crate) struct Member {
 }
 
 /// Sections in which a wrong kind of value stops a start; elsewhere it is said.
-const STRICT: &[&str] = &["gateway", "cron", "secrets"];
+const STRICT: &[&str] = &["gateway", "cron", "hooks", "secrets"];
 
 /// Says what in a file is unknown or of a wrong kind.
 pub(super) fn check(look: &mut Look, root: &Map<String, Value>) {

@@ -182,6 +182,10 @@ pub(crate) struct CompactArgs {
 }
 
 /// `sessions cleanup`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of a command line are independent"
+)]
 #[derive(Args, Debug)]
 pub(crate) struct CleanupArgs {
     /// Sessions of one agent (default: the default agent)

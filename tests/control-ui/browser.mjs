@@ -17,14 +17,21 @@ export function within(promise, what, ms = PATIENCE_MS) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+/** Whatever ends this program ends what it started. */
+export function endsWithUs(child) {
+  process.once("exit", () => child.kill());
+  return child;
+}
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 /** Starts Chromium without a window and without a way to other hosts; gives its one page. */
 export async function openBrowser(program) {
   const profile = mkdtempSync(join(tmpdir(), "control-ui-"));
-  const child = spawn(program, [
+  const child = endsWithUs(spawn(program, [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--remote-debugging-port=0", `--user-data-dir=${profile}`, "--window-size=1400,1000", "--lang=en-US",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "about:blank",
-  ], { stdio: ["ignore", "ignore", "pipe"] });
+  ], { stdio: ["ignore", "ignore", "pipe"] }));
   let said = "";
   const address = await within(new Promise((resolve, reject) => {
     child.stderr.on("data", (data) => {

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { openBrowser, within } from "./browser.mjs";
+import { endsWithUs, openBrowser, within } from "./browser.mjs";
 import { Device, Peer } from "./peer.mjs";
 import { names, tabs } from "./tabs.mjs";
 
@@ -30,10 +30,10 @@ async function startGateway() {
     agents: { list: [{ id: "main", identity: { name: names.agent } }] },
   };
   writeFileSync(join(home, "clawgate.json"), JSON.stringify(config, null, 2));
-  const child = spawn(options.bin, ["gateway", "run", "--port", "0", "--state-dir", join(home, "state"), "--config",
+  const child = endsWithUs(spawn(options.bin, ["gateway", "run", "--port", "0", "--state-dir", join(home, "state"), "--config",
     join(home, "clawgate.json")], {
     env: { HOME: home, PATH: process.env.PATH, NO_COLOR: "1" }, stdio: ["ignore", "ignore", "pipe"],
-  });
+  }));
   let said = "";
   const address = await within(new Promise((resolve, reject) => {
     child.stderr.on("data", (data) => {

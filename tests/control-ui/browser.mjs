@@ -44,7 +44,8 @@ export async function openBrowser(program) {
   const targets = await (await fetch(`http://${new URL(address).host}/json/list`)).json();
   const page = await Page.attach(targets.find((target) => target.type === "page").webSocketDebuggerUrl);
   const close = async () => {
-    const gone = new Promise((resolve) => child.once("exit", resolve));
+    // Its helpers outlive it and still write into the profile; the last of them closes the pipe.
+    const gone = new Promise((resolve) => child.once("close", resolve));
     child.kill();
     await within(gone, "the browser does not end");
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });

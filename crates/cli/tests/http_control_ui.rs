@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use clawgate_testkit::{
-    Connect, HttpAnswer, TOKEN, TestGateway, gateway, home, request, token_config,
+    Client, Connect, HttpAnswer, TOKEN, TestGateway, gateway, home, request, token_config,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,6 +48,14 @@ fn serving(dir: &TempDir, more: &Value) -> TestGateway {
 
 fn get(gateway: &TestGateway, path: &str) -> HttpAnswer {
     request(gateway.address(), "GET", path, &[])
+}
+
+/// Changes the configuration while the gateway runs.
+fn patch(owner: &mut Client, patch: &Value) {
+    let hash = owner.call("config.get", &json!({}))["hash"].clone();
+    let params = json!({"raw": patch.to_string(), "baseHash": hash});
+    let told = owner.call("config.patch", &params);
+    assert_eq!(told["restart"]["needed"], json!([]), "{told}");
 }
 
 #[track_caller]
@@ -269,15 +277,15 @@ fn a_picture_is_served_out_of_the_workspace_and_out_of_nothing_else() {
     fs::write(dir.path().join("out.png"), SECRET).unwrap();
     fs::write(workspace.join("big.png"), "x".repeat(2 * 1024 * 1024 + 1)).unwrap();
     symlink("../out.png", workspace.join("link.png")).unwrap();
-    let agent = |id: &str, avatar: &str| json!({"id": id, "identity": {"avatar": avatar}});
+    fs::hard_link(dir.path().join("out.png"), workspace.join("twice.png")).unwrap();
+    let agent = |id: &str, avatar: &str| json!({"id": id, "workspace": workspace.display().to_string(), "identity": {"avatar": avatar}});
     let inside = workspace.join("img/me.png");
     let mut config = token_config();
     config["agents"] = json!({
-        "defaults": {"workspace": workspace.display().to_string()},
         "list": [
             agent("main", "img/me.png"), agent("full", &inside.display().to_string()),
             agent("web", "https://example.org/a.png"), agent("up", "../out.png"),
-            agent("link", "link.png"), agent("notes", "notes.txt"), agent("big", "big.png"),
+            agent("link", "link.png"), agent("twice", "twice.png"), agent("notes", "notes.txt"), agent("big", "big.png"),
             agent("outside", &dir.path().join("out.png").display().to_string()),
             {"id": "none"},
         ],
@@ -295,12 +303,14 @@ fn a_picture_is_served_out_of_the_workspace_and_out_of_nothing_else() {
         assert_eq!(answer.header("content-type"), Some("image/png"));
     }
     assert_eq!(meta("web"), "https://example.org/a.png");
-    for id in ["none", "notes", "nobody"] {
+    for id in [
+        "none", "notes", "nobody", "up", "link", "twice", "big", "outside",
+    ] {
         assert_eq!(meta(id), Value::Null, "{id}");
     }
     for id in [
-        "web", "up", "link", "notes", "big", "outside", "none", "nobody", "", "main/x", "..",
-        ".main", "ma%20in",
+        "web", "up", "link", "twice", "notes", "big", "outside", "none", "nobody", "", "main/x",
+        "..", ".main", "ma%20in",
     ] {
         let answer = get(&gateway, &format!("/avatar/{id}"));
         assert_eq!(
@@ -309,6 +319,85 @@ fn a_picture_is_served_out_of_the_workspace_and_out_of_nothing_else() {
             "{id}"
         );
     }
+}
+
+#[test]
+fn page_socket_and_picture_agree_on_who_an_agent_is() {
+    let dir = built();
+    let gateway = serving(&dir, &json!({"basePath": "house"}));
+    let mut owner = gateway.owner(4);
+    let agree = |owner: &mut Client, avatar: &str, url: Value| {
+        let told = owner.call("agent.identity.get", &json!({}));
+        let page = get(&gateway, "/house/__openclaw/control-ui-config.json");
+        let page: Value = serde_json::from_str(&page.body).unwrap();
+        for (key, named) in [
+            ("name", "Name"),
+            ("avatar", "Avatar"),
+            ("agentId", "AgentId"),
+        ] {
+            assert_eq!(told[key], page[format!("assistant{named}")], "{key}");
+        }
+        assert_eq!(told["avatar"], avatar);
+        let meta = get(&gateway, "/house/avatar/main?meta=1");
+        let meta: Value = serde_json::from_str(&meta.body).unwrap();
+        assert_eq!(meta, json!({"avatarUrl": url}));
+        told["name"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(agree(&mut owner, "A", Value::Null), "Assistant");
+    // What the agent writes into its own workspace, which is the default one.
+    let set = |owner: &mut Client, content: &str| {
+        let params = json!({"agentId": "main", "name": "IDENTITY.md", "content": content});
+        owner.call("agents.files.set", &params);
+    };
+    let workspace = gateway.home().state().join("workspace");
+    set(&mut owner, "- Name: Mia\n- Emoji: 🐈\n");
+    assert_eq!(agree(&mut owner, "🐈", Value::Null), "Mia");
+    set(&mut owner, "- Name: Mia\n- Emoji: 🐈\n- Avatar: me.png\n");
+    fs::write(workspace.join("me.png"), "png bytes").unwrap();
+    let address = "/house/avatar/main";
+    assert_eq!(agree(&mut owner, address, json!(address)), "Mia");
+    assert_eq!(get(&gateway, address).body, "png bytes");
+    // What the operator says comes first, everywhere.
+    patch(
+        &mut owner,
+        &json!({"agents": {"list": [{"id": "main", "identity": {"name": "Ann", "emoji": "🦊"}}]}}),
+    );
+    assert_eq!(agree(&mut owner, "🦊", Value::Null), "Ann");
+    assert_eq!(get(&gateway, address).status, 404);
+    let elsewhere = "https://example.org/a.png";
+    patch(
+        &mut owner,
+        &json!({"ui": {"assistant": {"name": "House", "avatar": elsewhere}}}),
+    );
+    assert_eq!(agree(&mut owner, elsewhere, json!(elsewhere)), "House");
+}
+
+#[test]
+fn another_root_and_another_path_hold_at_once() {
+    let (dir, other) = (built(), built());
+    fs::write(other.path().join("ui/index.html"), "the other page").unwrap();
+    let gateway = serving(&dir, &json!({}));
+    let mut owner = gateway.owner(4);
+    assert_eq!(get(&gateway, "/chat").body, INDEX);
+    let root = other.path().join("ui").display().to_string();
+    let ui = |ui: Value| json!({"gateway": {"controlUi": ui}});
+    patch(&mut owner, &ui(json!({"root": root})));
+    assert_eq!(get(&gateway, "/chat").body, "the other page");
+    patch(&mut owner, &ui(json!({"basePath": "/house"})));
+    assert_eq!(get(&gateway, "/chat").status, 404);
+    assert_eq!(get(&gateway, "/house/chat").body, "the other page");
+    let page = get(&gateway, "/house/__openclaw/control-ui-config.json");
+    let page: Value = serde_json::from_str(&page.body).unwrap();
+    assert_eq!(page["basePath"], "/house");
+    patch(&mut owner, &ui(json!({"enabled": false})));
+    assert_eq!(get(&gateway, "/house/chat").status, 404);
+    // One that cannot be is refused, and what there was goes on.
+    patch(&mut owner, &ui(json!({"enabled": true})));
+    let hash = owner.call("config.get", &json!({}))["hash"].clone();
+    let wrong = ui(json!({"root": "not/absolute"})).to_string();
+    let error = owner.refused("config.patch", &json!({"raw": wrong, "baseHash": hash}));
+    assert_eq!(error.code, "INVALID_REQUEST");
+    assert_eq!(get(&gateway, "/house/chat").body, "the other page");
 }
 
 #[test]

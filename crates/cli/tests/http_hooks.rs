@@ -349,3 +349,35 @@ fn hooks_are_not_there_unless_they_are_enabled() {
     let answer = hooked(&gateway, "wake", &json!({"text": "x"}));
     assert_eq!(answer.status, 404);
 }
+
+#[test]
+fn another_secret_and_another_path_hold_at_once() {
+    let gateway = gateway!(token_config());
+    let mut owner = gateway.owner(4);
+    let mut patch = |hooks: Value| {
+        let hash = owner.call("config.get", &json!({}))["hash"].clone();
+        let raw = json!({"hooks": hooks}).to_string();
+        let told = owner.call("config.patch", &json!({"raw": raw, "baseHash": hash}));
+        assert_eq!(told["restart"]["needed"], json!([]), "{told}");
+    };
+    let wake = |path: &str, secret: &str| {
+        let bearer = format!("Bearer {secret}");
+        let headers = [("Authorization", bearer.as_str())];
+        post(gateway.address(), path, &headers, r#"{"text":"x"}"#).status
+    };
+    assert_eq!(wake("/hooks/wake", HOOK), 404);
+    patch(json!({"enabled": true, "token": HOOK}));
+    assert_eq!(wake("/hooks/wake", HOOK), 200);
+    let next = "hook-secret-0002";
+    patch(json!({"token": next}));
+    assert_eq!(wake("/hooks/wake", HOOK), 401);
+    assert_eq!(wake("/hooks/wake", next), 200);
+    patch(json!({"path": "/in"}));
+    assert_eq!(wake("/hooks/wake", next), 404);
+    assert_eq!(wake("/in/wake", next), 200);
+    patch(json!({"enabled": false}));
+    assert_eq!(wake("/in/wake", next), 404);
+    assert_eq!(queued(&gateway).len(), 3);
+    let told = gateway.stderr();
+    assert!(!told.contains(HOOK) && !told.contains(next), "{told}");
+}

@@ -6,6 +6,7 @@
 
 mod agents;
 mod approvals;
+mod assistant;
 mod audit;
 mod backup;
 mod clock;

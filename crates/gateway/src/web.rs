@@ -4,7 +4,6 @@
 //! is nobody's is 404. Every answer carries the headers that keep a browser from guessing, framing
 //! or telling where somebody comes from.
 
-mod assistant;
 mod control_ui;
 mod files;
 mod guard;

@@ -385,7 +385,6 @@ pub(crate) fn files_set(call: &Call<'_>) -> Answer {
 pub(crate) fn identity(call: &Call<'_>) -> Answer {
     let read = || {
         let params: OfAgentParams = call.typed()?;
-        let roster = call.gateway.roster();
         let of_key = key_agent(call, params.session_key.as_deref())?;
         let asked = params
             .agent_id
@@ -399,53 +398,17 @@ pub(crate) fn identity(call: &Call<'_>) -> Answer {
                 "agent \"{asked}\" does not match session key agent \"{of_key}\""
             )));
         }
-        let id = asked.map(agent::id).or(of_key);
-        // One that is not configured has no workspace of its own to look into.
-        let found = id.as_deref().map_or_else(
-            || Some(roster.default_agent().clone()),
-            |id| roster.get(id).cloned(),
-        );
-        Ok((id, found))
+        Ok(asked.map(agent::id).or(of_key))
     };
     let gateway = Arc::clone(call.gateway);
-    later(read(), move |(id, found)| async move {
-        on_disk("reading an identity", move || {
-            let config = gateway.config();
-            let text = |pointer: &str| {
-                let value = config.snapshot.parsed.pointer(pointer)?;
-                value.as_str().map(str::to_owned)
-            };
-            let interface = Identity {
-                name: text("/ui/assistant/name"),
-                avatar: text("/ui/assistant/avatar"),
-                ..Identity::default()
-            };
-            let workspace = found
-                .as_ref()
-                .and_then(|agent| Workspace::open(&agent.workspace).ok().flatten());
-            let of_file =
-                workspace.map_or_else(Identity::default, |workspace| workspace.identity());
-            let configured = found.as_ref().map(|agent| agent.identity.clone());
-            let id = id
-                .or_else(|| found.as_ref().map(|agent| agent.id.clone()))
-                .unwrap_or_default();
-            let shown = agent::shown(&interface, &configured.unwrap_or_default(), &of_file);
-            let avatar = if !agent::is_avatar_url(&shown.avatar)
-                && agent::is_avatar_path(&shown.avatar)
-                && !shown.avatar.starts_with("/avatar/")
-            {
-                let base = text("/gateway/controlUi/basePath").unwrap_or_default();
-                format!("{}/avatar/{id}", base.trim_end_matches('/'))
-            } else {
-                shown.avatar
-            };
-            let mut answer = json!({"agentId": id, "name": shown.name, "avatar": avatar});
-            if let Some(emoji) = shown.emoji {
-                answer["emoji"] = emoji.into();
-            }
-            Ok(Reply::json(&answer))
-        })
-        .await
+    later(read(), move |id| async move {
+        let shown = gateway.assistant(id).await;
+        let shown = shown.map_err(|died| error::internal("reading an identity", &died))?;
+        let mut answer = json!({"agentId": shown.id, "name": shown.name, "avatar": shown.avatar});
+        if let Some(emoji) = shown.emoji {
+            answer["emoji"] = emoji.into();
+        }
+        Ok(Reply::json(&answer))
     })
 }
 

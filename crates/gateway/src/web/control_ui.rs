@@ -9,12 +9,8 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::{
-    assistant::{self, PICTURE_MAX, Picture},
-    files, guard, json as json_reply, not_found, reply, set,
-    target::Target,
-};
-use crate::{Gateway, VERSION, config::Config, listen::Request};
+use super::{files, guard, json as json_reply, not_found, reply, set, target::Target};
+use crate::{Gateway, VERSION, assistant::Picture, config::Config, listen::Request};
 
 /// What a page of the UI may do, as in the original: its own scripts, sockets to any gateway that
 /// its user names.
@@ -22,6 +18,8 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'none'; \
      frame-ancestors 'none'; script-src 'self'; style-src 'self' 'unsafe-inline' \
      https://fonts.googleapis.com; img-src 'self' data: https:; font-src 'self' \
      https://fonts.gstatic.com; connect-src 'self' ws: wss:";
+/// Bytes of an agent's picture at most.
+const PICTURE_MAX: u64 = 2 * 1024 * 1024;
 /// Ask again each time whether it is still the same.
 const FRESH: &str = "no-cache";
 /// The name changes with the content.
@@ -63,7 +61,7 @@ async fn page(
         return redirect(&format!("{base}/{}", target.search()));
     }
     if let Some(agent) = below.strip_prefix("avatar/") {
-        return avatar(config, target, agent, request).await;
+        return avatar(gateway, target, agent, request).await;
     }
     if below == "__openclaw/control-ui-config.json" {
         return bootstrap(gateway, config, request).await;
@@ -158,13 +156,17 @@ fn redirect(location: &str) -> Response<Body> {
 /// What a page shows before it is connected. A stranger elsewhere learns constants.
 async fn bootstrap(gateway: &Arc<Gateway>, config: &Config, request: &Request) -> Response<Body> {
     let base = &config.control_ui.base_path;
-    let agent = gateway.default_agent();
-    let value = if guard::is_trusted(gateway, request).await {
+    let known = if guard::is_trusted(gateway, request).await {
+        gateway.assistant(None).await.ok()
+    } else {
+        None
+    };
+    let value = if let Some(assistant) = known {
         json!({
             "basePath": base,
-            "assistantName": assistant::name(config, agent),
-            "assistantAvatar": assistant::avatar(config, agent, base),
-            "assistantAgentId": agent,
+            "assistantName": assistant.name,
+            "assistantAvatar": assistant.avatar,
+            "assistantAgentId": assistant.id,
             "serverVersion": VERSION,
         })
     } else {
@@ -181,8 +183,9 @@ async fn bootstrap(gateway: &Arc<Gateway>, config: &Config, request: &Request) -
     response
 }
 
+/// An agent's picture, or with `?meta=1` the address of it: what the agent is shown with everywhere.
 async fn avatar(
-    config: &Config,
+    gateway: &Arc<Gateway>,
     target: &Target,
     agent: &str,
     request: &Request,
@@ -194,25 +197,26 @@ async fn avatar(
     if !is_agent {
         return not_found();
     }
-    let picture = assistant::picture(config, agent);
+    let Ok(assistant) = gateway.assistant(Some(agent.to_owned())).await else {
+        return not_found();
+    };
+    let file = match &assistant.picture {
+        Picture::File(workspace, name) => files::look_up(workspace, name)
+            .await
+            .filter(|found| found.length <= PICTURE_MAX && found.names == 1)
+            .map(|found| (found, files::kind(name))),
+        Picture::None | Picture::Address(_) => None,
+    };
     if target.query("meta").as_deref() == Some("1") {
-        let url = match picture {
-            Picture::None => None,
-            Picture::Address(url) => Some(url),
-            Picture::File(..) => Some(format!("{}/avatar/{agent}", config.control_ui.base_path)),
-        };
+        let is_there = file.is_some() || matches!(assistant.picture, Picture::Address(_));
+        let url = is_there.then_some(assistant.avatar);
         let mut response = json_reply(StatusCode::OK, &json!({"avatarUrl": url}));
         set(&mut response, header::CACHE_CONTROL, FRESH);
         return response;
     }
-    let Picture::File(workspace, name) = picture else {
-        return not_found();
-    };
-    match files::look_up(&workspace, &name).await {
-        Some(found) if found.length <= PICTURE_MAX => {
-            files::send(found, request, files::kind(&name), FRESH)
-        }
-        _ => not_found(),
+    match file {
+        Some((found, kind)) => files::send(found, request, kind, FRESH),
+        None => not_found(),
     }
 }
 

@@ -29,6 +29,8 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct Found {
     file: File,
     pub(super) length: u64,
+    /// How many names lead to it: more than one, and it may be somebody else's.
+    pub(super) names: u64,
     etag: String,
     first: Vec<u8>,
 }
@@ -63,6 +65,7 @@ fn find(root: &Path, path: &str) -> io::Result<Option<Found>> {
     let first = read_chunk(&mut file)?;
     Ok(Some(Found {
         length: metadata.len(),
+        names: metadata.nlink(),
         etag: format!(
             "\"{:x}-{:x}-{:x}.{:x}\"",
             metadata.ino(),

@@ -264,14 +264,15 @@ fn cases(method: Method, dialect: Dialect) -> (Vec<Value>, Vec<Value>) {
             .collect(),
         other => other.clone(),
     };
+    let values = thin(values, 8 * CASES_MAX);
     let (refused, others): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| {
         shape.is_some_and(|shape| shape::check(&seen(value), shape, dialect).is_err())
     });
-    (thin(refused), thin(others))
+    (thin(refused, CASES_MAX), thin(others, CASES_MAX))
 }
 
-fn thin(values: Vec<Value>) -> Vec<Value> {
-    let step = values.len().div_ceil(CASES_MAX).max(1);
+fn thin(values: Vec<Value>, max: usize) -> Vec<Value> {
+    let step = values.len().div_ceil(max).max(1);
     values.into_iter().step_by(step).collect()
 }
 

@@ -264,10 +264,11 @@ fn beginning(text: &str) -> String {
     text.trim().chars().take(BEGINNING_MAX).collect()
 }
 
-/// Words of a person as a query of the index: each must be there.
+/// Words of a person as a query of the index: each must be there. Control characters part words
+/// as in the index; a NUL would end the query within a quotation.
 fn match_words(query: &str) -> String {
     let words: Vec<String> = query
-        .split_whitespace()
+        .split(|letter: char| letter.is_whitespace() || letter.is_control())
         .filter(|word| word.chars().any(char::is_alphanumeric))
         .take(32)
         .map(|word| format!("\"{}\"", word.replace('"', "\"\"")))

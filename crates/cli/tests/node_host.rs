@@ -73,16 +73,13 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
     );
 
     // Nobody wrote a policy: nothing passes unasked.
-    let refused = nodes(
-        &gateway,
-        operator.path(),
-        &["run", "--node", "pi", "echo", "hi"],
-    );
-    assert_eq!(refused.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        said.contains("SYSTEM_RUN_DENIED: approval required"),
-        "{said}"
+    let mut owner = gateway.owner(4);
+    let id = id_of(&mut owner, "pi");
+    let unasked = run(&id, &json!({"command": ["echo", "hi"]}), "unasked");
+    let error = owner.refused("node.invoke", &unasked);
+    assert_eq!(
+        error.message,
+        "UNAVAILABLE: SYSTEM_RUN_DENIED: approval required"
     );
 
     host.allow(&json!({"security": "full", "ask": "off"}));
@@ -120,8 +117,6 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
         })
     );
 
-    let mut owner = gateway.owner(4);
-    let id = id_of(&mut owner, "pi");
     // What the node's environment holds is not the program's, and the caller chooses no PATH.
     let printed = owner.call(
         "node.invoke",

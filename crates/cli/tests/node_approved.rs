@@ -369,6 +369,33 @@ fn what_was_denied_or_came_too_late_or_was_never_decided_does_not_run() {
 }
 
 #[test]
+fn a_program_or_script_that_changes_after_it_was_approved_does_not_run() {
+    let mut scene = Scene::new(gateway!());
+    let program = scene.path("note");
+    let script = scene.path("script");
+    fs::write(&script, "echo as shown >> ran").unwrap();
+    let place = scene.place.path().to_str().unwrap().to_owned();
+    let commands: [(&str, &[&str]); 2] = [(&program, &[&program]), (&script, &["sh", &script])];
+    for (file, command) in commands {
+        let args = [&["run", "--node", "pi", "--cwd", &place, "--"], command].concat();
+        let asking = operator(&scene.gateway, &scene.home_of("asking"), "nodes", &args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let id = scene.shown()["id"].as_str().unwrap().to_owned();
+        fs::write(file, "#!/bin/sh\necho swapped >> ran\n").unwrap();
+        let done = scene.by("deciding", "approvals", &["allow", &id]);
+        assert!(done.status.success(), "{done:?}");
+        let ended = asking.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let said = text(&ended.stderr);
+        assert!(said.contains("changed before execution"), "{said}");
+        assert_eq!(scene.ran(), [""; 0], "{file}");
+    }
+}
+
+#[test]
 fn what_is_allowed_for_good_is_kept_by_the_node_that_runs_it() {
     let mut scene = Scene::new(gateway!());
     scene

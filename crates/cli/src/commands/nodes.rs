@@ -823,7 +823,13 @@ async fn approved(
         "host": "node",
         "timeoutMs": DECISION_MS,
     });
-    for (key, value) in [("agentId", &params["agentId"]), ("env", &params["env"])] {
+    let payload = &prepared["payload"];
+    for (key, value) in [
+        ("agentId", &params["agentId"]),
+        ("env", &params["env"]),
+        ("resolvedPath", &payload["resolvedPath"]),
+        ("resolvedSha256", &payload["resolvedSha256"]),
+    ] {
         if !value.is_null() {
             request[key] = value.clone();
         }
@@ -846,11 +852,11 @@ async fn approved(
         .map_err(|error| link.failed(APPROVAL, &error))?;
     let decision = answer["decision"].as_str().unwrap_or_default();
     if !matches!(decision, "allow-once" | "allow-always") {
-        return Err(CommandError::new(
-            Exit::Failed,
-            "EXEC_DENIED",
-            "exec denied: nobody approved it",
-        ));
+        let why = match decision {
+            "deny" => "exec denied: it was not approved",
+            _ => "exec denied: nobody decided in time",
+        };
+        return Err(CommandError::new(Exit::Failed, "EXEC_DENIED", why));
     }
     let mut carried = params;
     carried["command"] = plan["argv"].clone();

@@ -6,113 +6,23 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+#[path = "support/node.rs"]
+mod node;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc::{Receiver, channel},
+    path::Path,
+    process::{Command, Output},
     time::{Duration, Instant},
 };
 
-use clawgate_testkit::{Call, Client, PATIENCE, TOKEN, TestGateway, gateway, home, token_config};
+use clawgate_testkit::{Call, Client, PATIENCE, TestGateway, gateway, home, token_config};
+use node::{Host, binary, free_port, json_of, operator, url};
 use serde_json::{Value, json};
 
-fn binary() -> String {
-    std::env::var("CLAWGATE_TEST_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_clawgate").to_owned())
-}
-
-fn url(gateway: &TestGateway) -> String {
-    format!("ws://{}", gateway.address())
-}
-
-/// A `node run` that ends with the test.
-struct Host {
-    child: Child,
-    lines: Receiver<String>,
-    dir: PathBuf,
-}
-
-impl Host {
-    fn start(gateway: &TestGateway, dir: &Path, name: &str, env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary())
-            .args(["node", "run", "--url", &url(gateway), "--token", TOKEN])
-            .args(["--display-name", name, "--state-dir"])
-            .arg(dir)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", dir)
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = child.stderr.take().unwrap();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        Self {
-            child,
-            lines,
-            dir: dir.to_owned(),
-        }
-    }
-
-    /// Waits until it says a line with this text in it.
-    #[track_caller]
-    fn says(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|error| {
-                panic!("it did not say {text:?}: {error}");
-            });
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    fn policy(&self) -> PathBuf {
-        self.dir.join("node/exec-approvals.json")
-    }
-
-    fn allow(&self, defaults: &Value) {
-        let file = json!({"version": 1, "defaults": defaults});
-        fs::write(self.policy(), file.to_string()).unwrap();
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A command of the operator against that gateway.
+/// A command about nodes against that gateway, to its end.
 fn nodes(gateway: &TestGateway, dir: &Path, args: &[&str]) -> Output {
-    Command::new(binary())
-        .arg("nodes")
-        .args(&args[..1])
-        .args(["--url", &url(gateway), "--token", TOKEN, "--state-dir"])
-        .arg(dir)
-        .args(&args[1..])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", dir)
-        .output()
-        .unwrap()
-}
-
-#[track_caller]
-fn json_of(output: &Output) -> Value {
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    operator(gateway, dir, "nodes", args).output().unwrap()
 }
 
 fn run(node_id: &Value, params: &Value, key: &str) -> Value {
@@ -163,16 +73,13 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
     );
 
     // Nobody wrote a policy: nothing passes unasked.
-    let refused = nodes(
-        &gateway,
-        operator.path(),
-        &["run", "--node", "pi", "echo", "hi"],
-    );
-    assert_eq!(refused.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        said.contains("SYSTEM_RUN_DENIED: approval required"),
-        "{said}"
+    let mut owner = gateway.owner(4);
+    let id = id_of(&mut owner, "pi");
+    let unasked = run(&id, &json!({"command": ["echo", "hi"]}), "unasked");
+    let error = owner.refused("node.invoke", &unasked);
+    assert_eq!(
+        error.message,
+        "UNAVAILABLE: SYSTEM_RUN_DENIED: approval required"
     );
 
     host.allow(&json!({"security": "full", "ask": "off"}));
@@ -210,8 +117,6 @@ fn a_node_runs_what_its_own_policy_allows_and_nothing_else() {
         })
     );
 
-    let mut owner = gateway.owner(4);
-    let id = id_of(&mut owner, "pi");
     // What the node's environment holds is not the program's, and the caller chooses no PATH.
     let printed = owner.call(
         "node.invoke",
@@ -401,11 +306,6 @@ fn a_node_comes_back_by_itself_and_ends_in_order() {
             .success()
     );
     assert_eq!(host.child.wait().unwrap().code(), Some(0));
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[test]

@@ -338,3 +338,55 @@ fn one_node_does_not_get_more_than_it_may_run_at_once() {
     result(&mut node, &request, "2");
     assert!(matches!(second.answer(&call), Call::Ok(_)));
 }
+
+#[test]
+fn what_is_said_in_a_session_goes_to_the_nodes_that_follow_it_and_to_no_other() {
+    for protocol in DIALECTS {
+        let gateway = gateway!();
+        let (follower, other) = (Device::new(), Device::new());
+        let mut owner = gateway.owner(4);
+        let (mut following, _) = gateway.welcome(&node(protocol, &follower, &["system.which"]));
+        let (mut quiet, _) = gateway.welcome(&node(protocol, &other, &["system.which"]));
+        for key in ["main", "agent:main:side"] {
+            owner.call("sessions.patch", &json!({"key": key, "label": key}));
+        }
+        let tell = |node: &mut Client, event: &str, key: &str| {
+            let payload = json!({"sessionKey": key}).to_string();
+            let params = json!({"event": event, "payloadJSON": payload});
+            assert_eq!(node.call("node.event", &params), json!({"ok": true}));
+        };
+        let mut say = |key: &str, words: &str| {
+            owner.call("chat.inject", &json!({"sessionKey": key, "message": words}));
+        };
+        tell(&mut following, "chat.subscribe", "Main");
+        tell(&mut quiet, "chat.subscribe", "agent:main:side");
+        // A key that reads as none is followed by nobody and does no harm.
+        tell(&mut quiet, "chat.subscribe", "../main");
+        say("agent:main:main", "dinner");
+        let event = following.event("chat");
+        assert!(event["seq"].is_null(), "it is for this node alone: {event}");
+        let told = &event["payload"];
+        assert_eq!(told["message"]["content"][0]["text"], "dinner");
+        assert_eq!(told["state"], "final");
+        let called = if protocol == 3 {
+            "Main"
+        } else {
+            "agent:main:main"
+        };
+        assert_eq!(told["sessionKey"], called);
+        assert!(!quiet.event_names_until_now().contains(&"chat".to_owned()));
+
+        tell(&mut following, "chat.unsubscribe", "agent:main:main");
+        say("main", "over");
+        say("agent:main:side", "side");
+        assert_eq!(
+            quiet.event("chat")["payload"]["message"]["content"][0]["text"],
+            "side"
+        );
+        assert!(
+            !following
+                .event_names_until_now()
+                .contains(&"chat".to_owned())
+        );
+    }
+}

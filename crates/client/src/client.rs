@@ -296,6 +296,19 @@ impl Session {
         self.send(method, params, self.answer_within, true).await
     }
 
+    /// The same, where the gateway waits for a person and says itself when that is over.
+    ///
+    /// # Errors
+    /// As [`Session::request`].
+    pub async fn request_final_within(
+        &self,
+        method: &str,
+        params: Option<&Value>,
+        within: Duration,
+    ) -> Result<Value, ClientError> {
+        self.send(method, params, within, true).await
+    }
+
     /// The next event; `None` once the connection is gone and every event was taken.
     pub async fn next_event(&mut self) -> Option<Event> {
         self.events.recv().await

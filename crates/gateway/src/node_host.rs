@@ -16,7 +16,12 @@ use clawgate_core::{
     exec_policy::{self, Executable, NotKept, Request, Verdict, Why},
     proof,
 };
-use clawgate_protocol::{exec_policy::File, frame::to_json, node::NodeFault};
+use clawgate_protocol::{
+    approval::{Operand, Plan},
+    exec_policy::File,
+    frame::to_json,
+    node::NodeFault,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -82,6 +87,12 @@ struct RunParams {
     approved: Option<bool>,
     #[serde(default)]
     approval_decision: Option<String>,
+    /// The program's content when it was approved.
+    #[serde(default)]
+    resolved_sha256: Option<String>,
+    /// What was approved.
+    #[serde(default)]
+    system_run_plan: Option<Plan>,
 }
 
 /// A command as it would really run.
@@ -93,8 +104,32 @@ struct Resolved {
     found: String,
     sha256: Option<String>,
     operand_sha256: Option<String>,
+    /// The first file among the arguments, and its place there.
+    operand: Option<(usize, PathBuf)>,
     cwd: PathBuf,
     env: BTreeMap<String, String>,
+}
+
+impl Resolved {
+    /// The file that says what an interpreter does.
+    fn script(&self) -> Option<Operand> {
+        let name = self.real.file_name().and_then(std::ffi::OsStr::to_str);
+        let (index, path) = self.operand.as_ref()?;
+        if !exec_policy::runs_others(name.unwrap_or_default()) {
+            return None;
+        }
+        Some(Operand {
+            argv_index: u32::try_from(*index).ok()?,
+            path: path.display().to_string(),
+            sha256: self.operand_sha256.clone()?,
+        })
+    }
+
+    fn still_has(&self, script: &Operand) -> bool {
+        self.operand.as_ref().is_some_and(|(index, _)| {
+            u32::try_from(*index).is_ok_and(|index| index == script.argv_index)
+        }) && self.operand_sha256.as_ref() == Some(&script.sha256)
+    }
 }
 
 impl NodeHost {
@@ -168,7 +203,17 @@ impl NodeHost {
         let within = params.timeout_ms;
         let approved = params.approved == Some(true);
         let always = params.approval_decision.as_deref() == Some("allow-always");
+        let seen = params.resolved_sha256.clone();
+        let script = params.system_run_plan.as_ref();
+        let script = script.and_then(|plan| plan.mutable_file_operand.clone());
         let resolved = self.resolve(params).await?;
+        // What stands in a file now need not be what stood there when somebody looked at it.
+        if approved && seen.is_some() && seen != resolved.sha256 {
+            return Err(denied("approval program changed before execution"));
+        }
+        if approved && script.is_some_and(|script| !resolved.still_has(&script)) {
+            return Err(denied("approval script operand changed before execution"));
+        }
         let (_, mut file) = self.policy().await?;
         let home = std::env::var("HOME").ok();
         let names: Vec<String> = resolved.env.keys().cloned().collect();
@@ -221,14 +266,21 @@ impl NodeHost {
             resolved.found.clone()
         };
         let text: Vec<String> = argv.iter().map(|part| shell_word(part)).collect();
-        Ok(json!({"plan": {
-            "argv": argv,
-            "cwd": resolved.cwd.display().to_string(),
-            "commandText": text.join(" "),
-            "commandPreview": null,
-            "agentId": agent,
-            "sessionKey": session,
-        }}))
+        let plan = Plan {
+            argv,
+            cwd: Some(resolved.cwd.display().to_string()),
+            command_text: text.join(" "),
+            command_preview: None,
+            agent_id: agent,
+            session_key: session,
+            policy_snapshot: None,
+            mutable_file_operand: resolved.script(),
+        };
+        Ok(json!({
+            "plan": plan,
+            "resolvedPath": resolved.real.display().to_string(),
+            "resolvedSha256": resolved.sha256,
+        }))
     }
 
     async fn resolve(&self, params: RunParams) -> Result<Resolved, NodeFault> {
@@ -261,14 +313,15 @@ impl NodeHost {
         let missing = || invalid(format!("no such program: {program}"));
         let found = found.ok_or_else(missing)?;
         let real = std::fs::canonicalize(&found).map_err(|_| missing())?;
-        let operand = params.command[1..]
-            .iter()
-            .filter(|part| !part.starts_with('-'))
-            .map(|part| cwd.join(part))
-            .find(|path| path.is_file());
-        let hashed = real.clone();
+        let arguments = params.command.iter().enumerate().skip(1);
+        let operand = arguments
+            .filter(|(_, part)| !part.starts_with('-'))
+            .map(|(index, part)| (index, cwd.join(part)))
+            .find(|(_, path)| path.is_file());
+        let (hashed, script) = (real.clone(), operand.clone());
         let hashes = tokio::task::spawn_blocking(move || {
-            (sha256(&hashed), operand.as_deref().and_then(sha256))
+            let script = script.and_then(|(_, path)| sha256(&path));
+            (sha256(&hashed), script)
         });
         let (sha256, operand_sha256) = hashes.await.unwrap_or_default();
         Ok(Resolved {
@@ -277,6 +330,7 @@ impl NodeHost {
             found: found.display().to_string(),
             sha256,
             operand_sha256,
+            operand,
             cwd,
             env,
         })

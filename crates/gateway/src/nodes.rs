@@ -9,7 +9,7 @@ mod pair;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,6 +17,7 @@ use clawgate_core::{
     DeviceId, Dialect, Role,
     node::{self, CommandRules, Declaring, Surface},
     pairing::Device,
+    session::SessionKey,
 };
 use clawgate_protocol::{
     connect::Client,
@@ -60,8 +61,8 @@ struct LiveNode {
     client: Client,
     declared: Declared,
     connected_at_ms: i64,
-    /// Keys of sessions whose events it wants.
-    followed: BTreeSet<String>,
+    /// Sessions whose events it wants, by key, and what it calls each.
+    followed: BTreeMap<String, String>,
 }
 
 /// A node that is here, as a command needs to know it.
@@ -206,7 +207,7 @@ impl Nodes {
             client: client.clone(),
             declared: declared.clone(),
             connected_at_ms: now_ms(),
-            followed: BTreeSet::new(),
+            followed: BTreeMap::new(),
         };
         let key = declared.node_id.to_string();
         self.lock().live.entry(key).or_default().push(live);
@@ -257,37 +258,52 @@ impl Nodes {
         Ok(views)
     }
 
-    /// A node wants the events of a session, or wants them no more. `false` when it wants too many.
-    pub(crate) fn follow(&self, conn_id: &str, session_key: &str, wants: bool) -> bool {
+    /// A node wants the events of a session, which it calls `written`, or wants them no more.
+    /// `false` when it wants too many.
+    pub(crate) fn follow(
+        &self,
+        conn_id: &str,
+        session: &SessionKey,
+        written: &str,
+        wants: bool,
+    ) -> bool {
         let mut state = self.lock();
         let mut sessions = state.live.values_mut().flatten();
         let Some(live) = sessions.find(|live| live.conn_id == conn_id) else {
             return true;
         };
+        let key = session.as_str();
         if !wants {
-            live.followed.remove(session_key);
+            live.followed.remove(key);
             return true;
         }
-        if live.followed.len() >= FOLLOWED_MAX && !live.followed.contains(session_key) {
+        if live.followed.len() >= FOLLOWED_MAX && !live.followed.contains_key(key) {
             return false;
         }
-        live.followed.insert(session_key.to_owned());
+        live.followed.insert(key.to_owned(), written.to_owned());
         true
     }
 
-    /// Sends an event of a session to the nodes that follow it, unnumbered.
-    #[expect(dead_code, reason = "the events of sessions come with the sessions")]
-    pub(crate) fn tell_followers(&self, session_key: &str, event: Event, payload: &str) {
-        let followers: Vec<String> = {
+    /// Sends an event of a session to the nodes that follow it, unnumbered: `payload` for a dialect
+    /// and what the node calls the session.
+    pub(crate) fn tell_followers(
+        &self,
+        session: &SessionKey,
+        event: Event,
+        payload: impl Fn(Dialect, &str) -> String,
+    ) {
+        let followers: Vec<(String, Dialect, String)> = {
             let state = self.lock();
             let sessions = state.live.values().flatten();
             sessions
-                .filter(|live| live.followed.contains(session_key))
-                .map(|live| live.conn_id.clone())
+                .filter_map(|live| {
+                    let written = live.followed.get(session.as_str())?;
+                    Some((live.conn_id.clone(), live.dialect, written.clone()))
+                })
                 .collect()
         };
-        for conn_id in followers {
-            self.hub.tell(&conn_id, event, payload);
+        for (conn_id, dialect, written) in followers {
+            self.hub.tell(&conn_id, event, &payload(dialect, &written));
         }
     }
 

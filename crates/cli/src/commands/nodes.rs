@@ -1,6 +1,6 @@
 //! `nodes`: machines that run commands for the gateway.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand};
 use clawgate_client::{ClientError, new_key};
@@ -823,7 +823,13 @@ async fn approved(
         "host": "node",
         "timeoutMs": DECISION_MS,
     });
-    for (key, value) in [("agentId", &params["agentId"]), ("env", &params["env"])] {
+    let payload = &prepared["payload"];
+    for (key, value) in [
+        ("agentId", &params["agentId"]),
+        ("env", &params["env"]),
+        ("resolvedPath", &payload["resolvedPath"]),
+        ("resolvedSha256", &payload["resolvedSha256"]),
+    ] {
         if !value.is_null() {
             request[key] = value.clone();
         }
@@ -833,20 +839,24 @@ async fn approved(
         plain(name_of(node)),
         plain(plan["commandText"].as_str().unwrap_or_default())
     ));
-    let answer = link
-        .opened()
-        .session
-        .request_final(APPROVAL, Some(&request));
-    let answer = answer
+    let allow = context
+        .globals
+        .typed(&format!("clawgate approvals allow {id}"));
+    context.output.note(plain(&allow));
+    // Longer than the request stands, so that the gateway says that nobody decided.
+    let within = Duration::from_millis(DECISION_MS + MARGIN_MS);
+    let session = &link.opened().session;
+    let answer = session
+        .request_final_within(APPROVAL, Some(&request), within)
         .await
         .map_err(|error| link.failed(APPROVAL, &error))?;
     let decision = answer["decision"].as_str().unwrap_or_default();
     if !matches!(decision, "allow-once" | "allow-always") {
-        return Err(CommandError::new(
-            Exit::Failed,
-            "EXEC_DENIED",
-            "exec denied: nobody approved it",
-        ));
+        let why = match decision {
+            "deny" => "exec denied: it was not approved",
+            _ => "exec denied: nobody decided in time",
+        };
+        return Err(CommandError::new(Exit::Failed, "EXEC_DENIED", why));
     }
     let mut carried = params;
     carried["command"] = plan["argv"].clone();

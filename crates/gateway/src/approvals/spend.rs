@@ -75,6 +75,7 @@ impl Approvals {
             "sessionKey": spent.shown["sessionKey"],
             "systemRunPlan": spent.plan, "runId": id, "approved": true,
             "approvalDecision": spent.decision.as_str(),
+            "resolvedSha256": spent.shown["resolvedSha256"],
         });
         let Value::Object(mut members) = members else {
             return Ok(Map::new());

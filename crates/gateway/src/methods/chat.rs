@@ -569,6 +569,16 @@ impl Gateway {
         v4["agentId"] = json!(said.key.agent());
         self.hub
             .publish_each(Event::Chat, Some(&v3.to_string()), &v4.to_string(), None);
+        self.nodes
+            .tell_followers(&said.key, Event::Chat, |dialect, written| match dialect {
+                Dialect::V3 => {
+                    // By the name that the node goes by, as clients of wire 3 look for it.
+                    let mut payload = v3.clone();
+                    payload["sessionKey"] = json!(written);
+                    payload.to_string()
+                }
+                Dialect::V4 => v4.to_string(),
+            });
         let session = said
             .session
             .map(|listed| row(listed, default, Wanted::default(), Dialect::V4));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clawgate_core::{
     Scope,
     node::{Withheld, is_reserved, may_run, needs_admin, waits_for_foreground},
+    session::SessionKey,
 };
 use clawgate_protocol::{
     ErrorShape,
@@ -405,12 +406,12 @@ pub(crate) fn event(call: &Call<'_>) -> Answer {
         };
         match params.event.as_str() {
             "chat.subscribe" | "chat.unsubscribe" => {
-                let key = payload["sessionKey"].as_str().unwrap_or_default().trim();
+                let written = payload["sessionKey"].as_str().unwrap_or_default().trim();
                 let wants = params.event == "chat.subscribe";
                 let conn_id = &call.link.principal.conn_id;
-                if !key.is_empty()
-                    && key.len() <= 512
-                    && !call.gateway.nodes.follow(conn_id, key, wants)
+                // No session is ever made under a key that does not read.
+                if let Ok(session) = SessionKey::read(written, None, call.gateway.default_agent())
+                    && !call.gateway.nodes.follow(conn_id, &session, written, wants)
                 {
                     return Err(ErrorShape::unavailable("too many sessions are followed"));
                 }

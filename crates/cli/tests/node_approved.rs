@@ -13,7 +13,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Output, Stdio},
 };
 
@@ -526,7 +526,7 @@ fn the_policy_of_a_node_is_read_and_changed_through_the_gateway_without_its_secr
         error.message
     );
     let logs = scene.gateway.home().state_files_with(SECRET);
-    assert_eq!(logs, [Path::new(""); 0], "the gateway keeps it nowhere");
+    assert!(logs.is_empty(), "the gateway keeps it: {logs:?}");
 }
 
 #[test]

@@ -246,6 +246,11 @@ fn a_page_of_a_long_conversation_reads_no_more_than_it_shows() {
     });
     assert_eq!(page, ["words 4000", "words 3999", "words 3998"]);
     assert_eq!(read_rows, 3);
+    for gap in ["\0", "\u{1}", "\n"] {
+        let query = format!("words{gap}4321{gap}");
+        let hits = read(&store, move |db| db.search_messages(&query, None, &[], 5));
+        assert_eq!(hits.len(), 1, "{gap:?}");
+    }
     let hits = read(&store, |db| db.search_messages("words 4321", None, &[], 5));
     let ids: Vec<&str> = hits.iter().map(|hit| hit.entry_id.as_str()).collect();
     assert_eq!(ids, ["e4321"]);

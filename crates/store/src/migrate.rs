@@ -1,5 +1,5 @@
-//! Migrations: each one is applied once, in its own transaction, in order. And the mark in the file
-//! that says whose it is.
+//! Migrations: each one is applied once, in order, all that are missing in one transaction: a database
+//! is as old as it was, or up to date. And the mark in the file that says whose it is.
 
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -102,16 +102,18 @@ pub(crate) fn run(db: &mut Connection) -> Result<(), StoreError> {
         db.pragma_update(None, "application_id", APPLICATION_ID)
             .map_err(&doing)?;
     }
-    for (number, sql) in (1_i64..).zip(MIGRATIONS) {
-        if number <= version {
-            continue;
-        }
-        let tx = db.transaction().map_err(&doing)?;
-        tx.execute_batch(sql).map_err(&doing)?;
-        tx.pragma_update(None, "user_version", number)
-            .map_err(&doing)?;
-        tx.commit().map_err(&doing)?;
+    if version == known {
+        return Ok(());
     }
+    let tx = db.transaction().map_err(&doing)?;
+    for (number, sql) in (1_i64..).zip(MIGRATIONS) {
+        if number > version {
+            tx.execute_batch(sql).map_err(&doing)?;
+        }
+    }
+    tx.pragma_update(None, "user_version", known)
+        .map_err(&doing)?;
+    tx.commit().map_err(&doing)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Decisions without IO.
 //!
-//! Authorization, device proofs, pairing, the lockout of failed attempts, and cron. Time is
+//! Authorization, device proofs, pairing, the lockout of failed attempts, cron, and agent turns. Time is
 //! an argument, randomness is an argument, nothing here reads a clock, a file or a socket,
 //! and nothing knows JSON. Every function is total: it has an answer for every input.
 //!
@@ -21,6 +21,7 @@ pub mod peer;
 pub mod proof;
 pub mod session;
 pub mod skill;
+pub mod turn;
 pub mod wizard;
 pub mod write_limit;
 

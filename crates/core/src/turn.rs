@@ -189,6 +189,8 @@ pub enum End {
     TooManyRounds,
     /// Somebody stopped it.
     Cancelled,
+    /// What happened could not be written down, so nothing more may happen.
+    NotKept(String),
 }
 
 /// One failure on the way, for the record of the run.
@@ -332,6 +334,11 @@ impl Turn {
     /// Somebody stops it. What is under way is to be dropped.
     pub fn cancelled(&mut self) -> Next {
         self.end(End::Cancelled)
+    }
+
+    /// A message could not be written down.
+    pub fn not_kept(&mut self, why: String) -> Next {
+        self.end(End::NotKept(why))
     }
 
     fn ask(&mut self, after_ms: u64) -> Next {

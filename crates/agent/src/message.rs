@@ -85,7 +85,7 @@ pub struct ToolCall {
 }
 
 /// What came of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ToolResult {
     /// Of which call.
     pub call_id: String,
@@ -93,6 +93,8 @@ pub struct ToolResult {
     pub name: String,
     /// For the model.
     pub text: String,
+    /// For people and programs; no model sees it.
+    pub details: Option<Value>,
     /// Whether it failed.
     pub is_error: bool,
 }

@@ -209,7 +209,8 @@ impl Models {
     /// TLS or the resolver cannot be set up.
     pub fn new(limits: ModelLimits) -> Result<Self, SetupError> {
         let setup = |error: &dyn std::fmt::Display| SetupError(error.to_string());
-        let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let roots =
+            rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -387,8 +388,8 @@ fn message(message: &Message) -> ChatMessage {
 }
 
 /// The answer at the end of its stream.
-fn whole(api: Api, end: StreamEnd) -> Result<Answer, Failure> {
-    let Some(stop) = end.captured_stop_reason else {
+fn whole(api: Api, mut end: StreamEnd) -> Result<Answer, Failure> {
+    let Some(stop) = end.captured_stop_reason.take() else {
         if api.ends_silently() {
             return Err(failure::cut());
         }
@@ -404,9 +405,14 @@ fn whole(api: Api, end: StreamEnd) -> Result<Answer, Failure> {
 }
 
 fn answer(end: StreamEnd, stop: Stop) -> Answer {
-    let usage = end.captured_usage.as_ref().map_or_else(Usage::default, usage);
+    let usage = end
+        .captured_usage
+        .as_ref()
+        .map_or_else(Usage::default, usage);
     let mut answer = Answer {
-        thinking: end.captured_reasoning_content.filter(|text| !text.is_empty()),
+        thinking: end
+            .captured_reasoning_content
+            .filter(|text| !text.is_empty()),
         usage,
         stop,
         ..Answer::default()

@@ -173,6 +173,7 @@ async fn run_tools<R: Record, T: Toolbox>(
                 call_id: call.id.clone(),
                 name: call.name.clone(),
                 text: "not run: the turn was stopped".to_owned(),
+                details: None,
                 is_error: true,
             }
         } else {

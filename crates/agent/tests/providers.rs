@@ -90,35 +90,84 @@ fn named(name: &str, value: &Value) -> String {
 fn good_day(api: Api) -> Say {
     match api {
         Api::OpenAiCompletions => Say::Stream(vec![
-            data(&json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Good "}, "finish_reason": null}]})),
-            data(&json!({"choices": [{"index": 0, "delta": {"content": "day"}, "finish_reason": null}]})),
+            data(
+                &json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Good "}, "finish_reason": null}]}),
+            ),
+            data(
+                &json!({"choices": [{"index": 0, "delta": {"content": "day"}, "finish_reason": null}]}),
+            ),
             data(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})),
-            data(&json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15, "prompt_tokens_details": {"cached_tokens": 4}}})),
+            data(
+                &json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15, "prompt_tokens_details": {"cached_tokens": 4}}}),
+            ),
             "data: [DONE]\n\n".to_owned(),
         ]),
         Api::AnthropicMessages => Say::Stream(vec![
-            named("message_start", &json!({"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "some-model", "usage": {"input_tokens": 8, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 0, "output_tokens": 1}}})),
-            named("content_block_start", &json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})),
-            named("content_block_delta", &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Good "}})),
-            named("content_block_delta", &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "day"}})),
-            named("content_block_stop", &json!({"type": "content_block_stop", "index": 0})),
-            named("message_delta", &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}})),
+            named(
+                "message_start",
+                &json!({"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "some-model", "usage": {"input_tokens": 8, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 0, "output_tokens": 1}}}),
+            ),
+            named(
+                "content_block_start",
+                &json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            ),
+            named(
+                "content_block_delta",
+                &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Good "}}),
+            ),
+            named(
+                "content_block_delta",
+                &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "day"}}),
+            ),
+            named(
+                "content_block_stop",
+                &json!({"type": "content_block_stop", "index": 0}),
+            ),
+            named(
+                "message_delta",
+                &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}}),
+            ),
             named("message_stop", &json!({"type": "message_stop"})),
         ]),
         Api::Google => Say::Stream(vec![
-            data(&json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": "Good "}]}}]})),
-            data(&json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": "day"}]}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 3, "totalTokenCount": 15, "cachedContentTokenCount": 4}})),
+            data(
+                &json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": "Good "}]}}]}),
+            ),
+            data(
+                &json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": "day"}]}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 3, "totalTokenCount": 15, "cachedContentTokenCount": 4}}),
+            ),
         ]),
         Api::Ollama => Say::Stream(vec![
-            format!("{}\n", json!({"model": "some-model", "message": {"role": "assistant", "content": "Good "}, "done": false})),
-            format!("{}\n", json!({"model": "some-model", "message": {"role": "assistant", "content": "day"}, "done": false})),
-            format!("{}\n", json!({"model": "some-model", "message": {"role": "assistant", "content": ""}, "done": true, "done_reason": "stop", "prompt_eval_count": 12, "eval_count": 3})),
+            format!(
+                "{}\n",
+                json!({"model": "some-model", "message": {"role": "assistant", "content": "Good "}, "done": false})
+            ),
+            format!(
+                "{}\n",
+                json!({"model": "some-model", "message": {"role": "assistant", "content": "day"}, "done": false})
+            ),
+            format!(
+                "{}\n",
+                json!({"model": "some-model", "message": {"role": "assistant", "content": ""}, "done": true, "done_reason": "stop", "prompt_eval_count": 12, "eval_count": 3})
+            ),
         ]),
         Api::OpenAiResponses => Say::Stream(vec![
-            named("response.output_item.added", &json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "message", "role": "assistant", "content": [], "status": "in_progress"}})),
-            named("response.output_text.delta", &json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "Good "})),
-            named("response.output_text.delta", &json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "day"})),
-            named("response.completed", &json!({"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [{"id": "i", "type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "Good day"}]}], "usage": {"input_tokens": 12, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 3, "total_tokens": 15}}})),
+            named(
+                "response.output_item.added",
+                &json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "message", "role": "assistant", "content": [], "status": "in_progress"}}),
+            ),
+            named(
+                "response.output_text.delta",
+                &json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "Good "}),
+            ),
+            named(
+                "response.output_text.delta",
+                &json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "day"}),
+            ),
+            named(
+                "response.completed",
+                &json!({"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [{"id": "i", "type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "Good day"}]}], "usage": {"input_tokens": 12, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 3, "total_tokens": 15}}}),
+            ),
         ]),
     }
 }
@@ -129,7 +178,11 @@ async fn every_protocol_streams_the_same_answer() {
         let provider = Provider::start(vec![good_day(api)]).await;
         let (answer, said) = ask(&provider, api).await;
         let answer = answer.unwrap_or_else(|failure| panic!("{api:?}: {failure:?}"));
-        assert_eq!((answer.text.as_str(), said.as_str()), ("Good day", "Good day"), "{api:?}");
+        assert_eq!(
+            (answer.text.as_str(), said.as_str()),
+            ("Good day", "Good day"),
+            "{api:?}"
+        );
         assert_eq!(answer.stop, Stop::Done, "{api:?}");
         let cached = if api == Api::Ollama { 0 } else { 4 };
         let usage = Usage {
@@ -155,7 +208,10 @@ async fn the_key_goes_in_a_header_and_the_tools_in_the_body() {
         assert_eq!(headers.contains(KEY), api != Api::Ollama, "{api:?}");
         let body: Value = serde_json::from_str(&asked[0].body).unwrap();
         let text = body.to_string();
-        assert!(text.contains("Hello?") && text.contains("Be brief."), "{api:?}: {text}");
+        assert!(
+            text.contains("Hello?") && text.contains("Be brief."),
+            "{api:?}: {text}"
+        );
         assert!(text.contains("\"look\""), "{api:?}: {text}");
     }
 }
@@ -163,10 +219,18 @@ async fn the_key_goes_in_a_header_and_the_tools_in_the_body() {
 #[tokio::test]
 async fn calls_of_tools_come_whole_also_two_at_a_time() {
     let calls = Say::Stream(vec![
-        data(&json!({"choices": [{"index": 0, "delta": {"role": "assistant", "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}]}, "finish_reason": null}]})),
-        data(&json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{\"at\":"}}]}, "finish_reason": null}]})),
-        data(&json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "\"home\"}"}}]}, "finish_reason": null}]})),
-        data(&json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "look", "arguments": "{\"at\":\"sea\"}"}}]}, "finish_reason": null}]})),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {"role": "assistant", "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}]}, "finish_reason": null}]}),
+        ),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{\"at\":"}}]}, "finish_reason": null}]}),
+        ),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "\"home\"}"}}]}, "finish_reason": null}]}),
+        ),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "look", "arguments": "{\"at\":\"sea\"}"}}]}, "finish_reason": null}]}),
+        ),
         data(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})),
         "data: [DONE]\n\n".to_owned(),
     ]);
@@ -188,6 +252,7 @@ async fn calls_of_tools_come_whole_also_two_at_a_time() {
             call_id: id.to_owned(),
             name: "look".to_owned(),
             text: format!("seen by {id}"),
+            details: None,
             is_error: false,
         })
     };
@@ -218,8 +283,16 @@ async fn what_a_provider_refuses_is_sorted() {
     let error = |message: &str| json!({"error": {"message": message, "type": "x"}}).to_string();
     for (status, message, kind) in [
         (400, "max_tokens must be positive", FailureKind::Invalid),
-        (400, "This model's maximum context length is 8192 tokens", FailureKind::TooLong),
-        (401, "Incorrect API key provided: sk-test-4711-secret.", FailureKind::Auth),
+        (
+            400,
+            "This model's maximum context length is 8192 tokens",
+            FailureKind::TooLong,
+        ),
+        (
+            401,
+            "Incorrect API key provided: sk-test-4711-secret.",
+            FailureKind::Auth,
+        ),
         (402, "no credit", FailureKind::Billing),
         (403, "not yours", FailureKind::Auth),
         (404, "no such model", FailureKind::NoModel),
@@ -271,7 +344,11 @@ async fn an_answer_that_breaks_off_is_cut_and_not_whole() {
         };
         for say in [Say::CutStream(begun.clone()), Say::Stream(begun.clone())] {
             let failure = failure(say.clone(), api).await;
-            assert_eq!(failure.kind, FailureKind::Cut, "{api:?} {say:?}: {failure:?}");
+            assert_eq!(
+                failure.kind,
+                FailureKind::Cut,
+                "{api:?} {say:?}: {failure:?}"
+            );
             assert!(failure.partial, "{api:?}: something was said");
         }
     }
@@ -285,7 +362,10 @@ async fn who_stands_still_is_left() {
         unreachable!("a stream")
     };
     let stalled = failure(Say::Stall(blocks[..1].to_vec()), Api::OpenAiCompletions).await;
-    assert_eq!((stalled.kind, stalled.partial), (FailureKind::Timeout, true));
+    assert_eq!(
+        (stalled.kind, stalled.partial),
+        (FailureKind::Timeout, true)
+    );
 }
 
 #[tokio::test]

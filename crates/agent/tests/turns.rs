@@ -72,6 +72,7 @@ impl Toolbox for Echo {
             call_id: call.id.clone(),
             name: call.name.clone(),
             text: call.arguments.to_string(),
+            details: None,
             is_error: false,
         }
     }
@@ -79,8 +80,12 @@ impl Toolbox for Echo {
 
 fn text(words: &str) -> Say {
     Say::Stream(vec![
-        data(&json!({"choices": [{"index": 0, "delta": {"content": words}, "finish_reason": null}]})),
-        data(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}})),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {"content": words}, "finish_reason": null}]}),
+        ),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}),
+        ),
         "data: [DONE]\n\n".to_owned(),
     ])
 }
@@ -95,14 +100,20 @@ fn calls(numbers: &[i64]) -> Say {
         })
         .collect();
     Say::Stream(vec![
-        data(&json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": null}]})),
+        data(
+            &json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": null}]}),
+        ),
         data(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})),
         "data: [DONE]\n\n".to_owned(),
     ])
 }
 
 fn refused(status: u16) -> Say {
-    Say::Whole(status, Vec::new(), json!({"error": {"message": "no"}}).to_string())
+    Say::Whole(
+        status,
+        Vec::new(),
+        json!({"error": {"message": "no"}}).to_string(),
+    )
 }
 
 fn data(value: &Value) -> String {
@@ -162,7 +173,10 @@ async fn a_turn_runs_its_tools_and_ends_with_the_answer() {
             Message::ToolResult(_) => "result",
         })
         .collect();
-    assert_eq!(kinds, ["answer", "result", "result", "answer", "result", "answer"]);
+    assert_eq!(
+        kinds,
+        ["answer", "result", "result", "answer", "result", "answer"]
+    );
     assert_eq!(kept.said, "done");
 }
 

@@ -1,11 +1,11 @@
 //! What a failed request means.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use clawgate_core::turn::{Failure, FailureKind};
 use genai::webc::StreamTimeout;
 use reqwest::{StatusCode, header::HeaderMap};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 /// Characters of a provider's words that are kept.
@@ -109,14 +109,20 @@ fn unreachable(error: &reqwest::Error) -> Failure {
     }
     of(
         kind,
-        format!("the provider cannot be reached: {}", clip(&innermost.to_string())),
+        format!(
+            "the provider cannot be reached: {}",
+            clip(&innermost.to_string())
+        ),
     )
 }
 
 /// The provider refused.
 fn answered(status: StatusCode, body: &str, headers: &HeaderMap) -> Failure {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
-    let words = parsed.as_ref().and_then(words_of).unwrap_or_else(|| clip(body));
+    let words = parsed
+        .as_ref()
+        .and_then(words_of)
+        .unwrap_or_else(|| clip(body));
     let kind = match status.as_u16() {
         401 | 403 => FailureKind::Auth,
         402 => FailureKind::Billing,
@@ -215,9 +221,14 @@ fn speaks_of_length(words: &str) -> bool {
 
 fn speaks_of_money(words: &str) -> bool {
     let words = words.to_ascii_lowercase();
-    ["insufficient_quota", "exceeded your current quota", "billing", "credit balance"]
-        .iter()
-        .any(|part| words.contains(part))
+    [
+        "insufficient_quota",
+        "exceeded your current quota",
+        "billing",
+        "credit balance",
+    ]
+    .iter()
+    .any(|part| words.contains(part))
 }
 
 /// `retry-after-ms`, or `Retry-After` in seconds. A date is not read: clocks differ.

@@ -105,7 +105,8 @@ async fn serve(mut socket: TcpStream, script: &[Say], seen: &Mutex<Vec<Asked>>) 
 
 /// Whether the connection goes on.
 async fn answer(socket: &mut TcpStream, say: &Say) -> bool {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     match say {
         Say::Whole(status, headers, body) => {
             let mut text = format!(

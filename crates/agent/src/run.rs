@@ -12,8 +12,29 @@ use crate::{
 
 /// Where a turn is written down as it happens.
 pub trait Record: Send {
+    /// A model is asked: its place in the list. What an earlier request said and did not finish
+    /// is void.
+    fn asks(&mut self, model: usize) {
+        let _ = model;
+    }
+
     /// A part of an answer came in. It is not kept: the answer will be.
     fn delta(&mut self, delta: Delta<'_>);
+
+    /// A tool begins.
+    fn tool_begins(&mut self, call: &ToolCall) {
+        let _ = call;
+    }
+
+    /// A tool is done; its result is kept next.
+    fn tool_ended(&mut self, result: &ToolResult) {
+        let _ = result;
+    }
+
+    /// What somebody said meanwhile, kept already. It is told to the model with the results.
+    fn said_meanwhile(&mut self) -> impl Future<Output = Vec<Message>> + Send {
+        async { Vec::new() }
+    }
 
     /// A message is whole. It is kept when this returns; `Err` ends the turn.
     fn keep(&mut self, message: &Message) -> impl Future<Output = Result<(), String>> + Send;
@@ -97,6 +118,7 @@ pub async fn run<R: Record, T: Toolbox>(
                     next = turn.failed(nothing_configured());
                     continue;
                 };
+                record.asks(model);
                 let asking = async {
                     if after_ms > 0 {
                         tokio::time::sleep(Duration::from_millis(after_ms)).await;
@@ -135,7 +157,10 @@ pub async fn run<R: Record, T: Toolbox>(
             }
             Next::RunTools => match run_tools(&mut messages, record, tools, stop).await {
                 Ok(()) if stop.is_cancelled() => turn.cancelled(),
-                Ok(()) => turn.tools_ran(),
+                Ok(()) => {
+                    messages.extend(record.said_meanwhile().await);
+                    turn.tools_ran()
+                }
                 Err(why) => turn.not_kept(why),
             },
             Next::Shorten => {
@@ -177,7 +202,10 @@ async fn run_tools<R: Record, T: Toolbox>(
                 is_error: true,
             }
         } else {
-            tools.call(&call, stop).await
+            record.tool_begins(&call);
+            let result = tools.call(&call, stop).await;
+            record.tool_ended(&result);
+            result
         };
         let message = Message::ToolResult(result);
         record.keep(&message).await?;

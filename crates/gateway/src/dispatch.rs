@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
-use clawgate_core::{Dialect, Method};
+use clawgate_core::{Dialect, Method, authz};
 use clawgate_protocol::{
     ErrorShape,
     frame::{self, to_json},
@@ -135,7 +135,32 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Waits for it, whichever it is.
+    pub(crate) async fn reply(self) -> Reply {
+        match self {
+            Self::Now(reply) => reply,
+            Self::Later(future) | Self::Carried(future) => future.await,
+        }
+    }
+}
+
 impl Call<'_> {
+    /// The same caller's call of another method, through the same door.
+    pub(crate) fn other(&self, method: Method, params: &Value) -> Answer {
+        let access = method.spec().access(self.dialect());
+        if let Err(refused) = authz::admit(&self.link.principal.grant, access) {
+            return Answer::Now(Reply::error(error::refused(&self.link.principal, &refused)));
+        }
+        call(&Call {
+            method,
+            params: Some(Cow::Owned(params.to_string())),
+            gateway: self.gateway,
+            link: self.link,
+            welcome: self.welcome,
+        })
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.link.principal.dialect
     }
@@ -214,10 +239,10 @@ pub(crate) fn call(call: &Call<'_>) -> Answer {
         Method::AgentsFilesGet => methods::agent::files_get(call),
         Method::AgentsFilesSet => methods::agent::files_set(call),
         Method::AgentIdentityGet => methods::agent::identity(call),
-        Method::Agent => methods::agent::run(call),
-        Method::AgentWait => methods::agent::wait(call),
-        Method::ChatSend => methods::agent::chat_send(call),
-        Method::ChatAbort => methods::agent::chat_abort(call),
+        Method::Agent => methods::turn::run(call),
+        Method::AgentWait => methods::turn::wait(call),
+        Method::ChatSend => methods::turn::chat_send(call),
+        Method::ChatAbort => methods::turn::chat_abort(call),
         Method::ToolsCatalog => methods::agent::tools(call),
         Method::DoctorMemoryStatus => methods::agent::memory(call),
         Method::SkillsStatus => methods::skill::status(call),

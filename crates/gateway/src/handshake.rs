@@ -36,7 +36,7 @@ use crate::{
     config::Auth,
     credentials::{Checked, Checker, Presented},
     error,
-    hub::Principal,
+    hub::{Caps, Principal},
     listen::Request,
     logs, nodes,
     pairing::{Arrival, IssuedToken},
@@ -495,6 +495,7 @@ impl Attempt<'_> {
             address: self.request.client_address(),
             client_id: client.id.clone(),
             client_mode: client.mode.clone(),
+            caps: Caps::of(&self.params.caps, self.dialect),
             standing: Some(Box::new(Standing {
                 evidence: evidence.clone(),
                 requested: self.params.scopes.clone(),

@@ -57,6 +57,36 @@ impl Ending {
     }
 }
 
+/// What a client can make use of, as it said at connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Caps {
+    /// `tool-events`: steps of tools.
+    pub tool_events: bool,
+    /// `session-scoped-events` of wire 4: turns of the sessions that it asked for, and no others.
+    pub only_own_sessions: bool,
+}
+
+impl Caps {
+    /// From the words of a connect; unknown ones are as good as absent.
+    pub(crate) fn of(words: &[String], dialect: Dialect) -> Self {
+        let has = |cap: &str| words.iter().any(|word| word == cap);
+        Self {
+            tool_events: has("tool-events"),
+            only_own_sessions: dialect == Dialect::V4 && has("session-scoped-events"),
+        }
+    }
+}
+
+/// How an event of [`Hub::publish_if`] goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub event: Event,
+    /// Whether wire 3 counts it.
+    pub numbered: bool,
+    /// Whether it is skipped for a slow receiver.
+    pub droppable: bool,
+}
+
 /// Who a session is: its authority and what the authority rests on.
 #[derive(Debug)]
 pub(crate) struct Principal {
@@ -77,6 +107,7 @@ pub(crate) struct Principal {
     pub address: String,
     pub client_id: String,
     pub client_mode: String,
+    pub caps: Caps,
     /// What is looked at again when another configuration holds.
     pub standing: Option<Box<Standing>>,
 }
@@ -331,6 +362,46 @@ impl Hub {
         }
     }
 
+    /// Sends an event to those that may see it and are `wanted`, each in its dialect.
+    pub(crate) fn publish_if(
+        &self,
+        way: Way,
+        v3_payload: &str,
+        v4_payload: &str,
+        wanted: impl Fn(&Link) -> bool,
+    ) {
+        let Way {
+            event,
+            numbered,
+            droppable,
+        } = way;
+        let v3_parts = EventParts::new(event.name(), v3_payload, None);
+        let v4_parts = EventParts::new(event.name(), v4_payload, None);
+        let mut guard = self.lock();
+        let sessions = &mut *guard;
+        if numbered {
+            sessions.seq += 1;
+        }
+        let v3_seq = numbered.then_some(sessions.seq);
+        let v3 = std::cell::OnceCell::<Utf8Bytes>::new();
+        for member in sessions.links.values_mut() {
+            let link = &member.link;
+            if !link.is_live() || !link.receives(event) || !wanted(link) {
+                continue;
+            }
+            let text = match link.principal.dialect {
+                Dialect::V3 => v3
+                    .get_or_init(|| Utf8Bytes::from(v3_parts.frame(v3_seq)))
+                    .clone(),
+                Dialect::V4 => {
+                    member.seq += 1;
+                    Utf8Bytes::from(v4_parts.frame(Some(member.seq)))
+                }
+            };
+            deliver_as(link, droppable, text);
+        }
+    }
+
     /// Sends an event to one session alone, unnumbered. `false` when it is gone or ending.
     pub(crate) fn tell(&self, conn_id: &str, event: Event, payload: &str) -> bool {
         let text = Utf8Bytes::from(EventParts::new(event.name(), payload, None).frame(None));
@@ -406,10 +477,14 @@ impl Hub {
 }
 
 fn deliver(link: &Link, event: Event, text: Utf8Bytes) {
+    deliver_as(link, event.droppable(), text);
+}
+
+fn deliver_as(link: &Link, droppable: bool, text: Utf8Bytes) {
     let cost = cost(&text);
     // As in the original, the backlog is looked at before the event is added to it.
     if link.buffered.load(Ordering::Acquire) > BUFFERED_BYTES_MAX {
-        if !event.droppable() {
+        if !droppable {
             link.cut();
             link.end(Ending::at_once(1008, "slow consumer"));
         }
@@ -461,6 +536,7 @@ mod tests {
             address: "127.0.0.1".to_owned(),
             client_id: "cli".to_owned(),
             client_mode: "cli".to_owned(),
+            caps: Caps::default(),
             standing: None,
         }
     }

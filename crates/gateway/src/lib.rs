@@ -34,13 +34,16 @@ mod outbox;
 mod pairing;
 mod presence;
 mod preview;
+mod prompt;
 mod scheduler;
 mod settings;
 mod skills;
 mod standing;
 mod state;
 mod tokens;
+mod tools;
 mod transcript;
+mod turns;
 mod web;
 mod websocket;
 mod wizard;
@@ -109,6 +112,7 @@ pub(crate) struct Gateway {
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
+    pub turns: turns::Turns,
     pub wizards: wizard::Wizards,
     /// How deliveries go out.
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,

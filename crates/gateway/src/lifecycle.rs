@@ -40,6 +40,7 @@ use crate::{
     settings::{Settings, Sources, Stamp},
     state::{Keys, StateDir, StateError},
     tokens::ApiTokens,
+    turns::Turns,
     web,
 };
 
@@ -230,6 +231,10 @@ async fn serve(
     );
 
     gateway.tasks.spawn(Arc::clone(&gateway).watch_settings());
+    let resuming = Arc::clone(&gateway);
+    gateway
+        .tasks
+        .spawn(async move { resuming.resume_turns().await });
     let mut scheduling = scheduling;
     let signal = loop {
         tokio::select! {
@@ -318,6 +323,7 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
+        turns: Turns::new(&config.snapshot.parsed),
         wizards: crate::wizard::Wizards::default(),
         delivery_way: outbox.way(),
         settings: Settings::new(sources, stamp, &config),

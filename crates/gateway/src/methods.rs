@@ -17,6 +17,7 @@ pub(crate) mod session;
 pub(crate) mod skill;
 pub(crate) mod system;
 pub(crate) mod token;
+pub(crate) mod turn;
 pub(crate) mod update;
 pub(crate) mod usage;
 pub(crate) mod voice;

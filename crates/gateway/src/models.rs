@@ -1,9 +1,13 @@
 //! Models: those that the configuration describes or names. No catalogue comes with the gateway, so
 //! what nobody configured is not there.
 
+mod choice;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+
+pub(crate) use choice::{Chosen, choose};
 
 use crate::agents::primary_model;
 

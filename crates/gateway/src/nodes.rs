@@ -292,12 +292,22 @@ impl Nodes {
         event: Event,
         payload: impl Fn(Dialect, &str) -> String,
     ) {
+        self.tell_followers_of(session.as_str(), event, payload);
+    }
+
+    /// The same by the canonical key.
+    pub(crate) fn tell_followers_of(
+        &self,
+        session: &str,
+        event: Event,
+        mut payload: impl FnMut(Dialect, &str) -> String,
+    ) {
         let followers: Vec<(String, Dialect, String)> = {
             let state = self.lock();
             let sessions = state.live.values().flatten();
             sessions
                 .filter_map(|live| {
-                    let written = live.followed.get(session.as_str())?;
+                    let written = live.followed.get(session)?;
                     Some((live.conn_id.clone(), live.dialect, written.clone()))
                 })
                 .collect()

@@ -304,6 +304,28 @@ pub fn report(agent: &Agent, config: &Value, state: &Path) -> SkillReport {
     }
 }
 
+/// A skill as an agent is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SkillRow {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    /// Where its instructions are.
+    pub(crate) path: String,
+}
+
+/// The skills that an agent can use. Reads the disk.
+pub(crate) fn told(agent: &Agent, config: &Value, state: &Path) -> Vec<SkillRow> {
+    let usable = report(agent, config, state).skills.into_iter();
+    usable
+        .filter(|skill| skill.eligible)
+        .map(|skill| SkillRow {
+            name: skill.name,
+            description: skill.description,
+            path: skill.file_path,
+        })
+        .collect()
+}
+
 /// Programs that the skills of these agents want, sorted: what a node looks for on its machine.
 pub(crate) fn wanted_bins(agents: &[Agent], config: &Value, state: &Path) -> BTreeSet<String> {
     let mut bins = BTreeSet::new();

@@ -291,21 +291,121 @@ pub struct OfAgentParams {
     pub session_key: Option<String>,
 }
 
-/// Params of `chat.send` as far as they are judged before a turn begins.
+/// Params of `chat.send`, as far as something follows from them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ChatSendParams {
     /// The session.
     pub session_key: String,
+    /// Whose, where the key does not say.
+    pub agent_id: Option<String>,
+    /// The conversation that is meant, where that matters.
+    pub session_id: Option<String>,
     /// What is said.
     pub message: String,
+    /// How much is thought.
+    pub thinking: Option<String>,
     /// Pictures and files.
     pub attachments: Vec<serde_json::Value>,
+    /// From the beginning of the turn, milliseconds.
+    pub timeout_ms: Option<u64>,
     /// Reserved for bridges.
     pub system_input_provenance: Option<serde_json::Value>,
     /// Reserved for bridges.
     pub system_provenance_receipt: Option<String>,
+    /// What happens when a turn runs already.
+    pub queue_mode: Option<String>,
+    /// Whether a slash at the beginning is a slash.
+    pub suppress_command_interpretation: bool,
+    /// The last entry that the caller has seen, or none: another one refuses the message.
+    #[serde(deserialize_with = "given")]
+    pub expected_leaf_entry_id: Option<Option<String>>,
+    /// Under which it is done once, and the id of the run.
+    pub idempotency_key: String,
 }
+
+/// Params of `agent`, as far as something follows from them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunParams {
+    /// What is said.
+    pub message: String,
+    /// Who is to do it.
+    pub agent_id: Option<String>,
+    /// Whom the answer is for; a session is made of it where none is named.
+    pub to: Option<String>,
+    /// The conversation that is meant.
+    pub session_id: Option<String>,
+    /// The session that is meant.
+    pub session_key: Option<String>,
+    /// How much is thought.
+    pub thinking: Option<String>,
+    /// Whether the answer goes out through a channel.
+    pub deliver: bool,
+    /// Pictures and files.
+    pub attachments: Vec<serde_json::Value>,
+    /// The channel that the answer goes out through.
+    pub channel: Option<String>,
+    /// The same for the reply.
+    pub reply_channel: Option<String>,
+    /// Whether an answer that cannot be delivered is as good.
+    pub best_effort_deliver: bool,
+    /// From the beginning of the turn, seconds; 0 for none.
+    pub timeout: Option<u64>,
+    /// `nested` for a turn of a turn.
+    pub lane: Option<String>,
+    /// What the agent is told besides.
+    pub extra_system_prompt: Option<String>,
+    /// A name for the session, if it has none.
+    pub label: Option<String>,
+    /// `provider/model`, or the model of `provider`.
+    pub model: Option<String>,
+    /// The provider of `model`.
+    pub provider: Option<String>,
+    /// The conversation that must be there.
+    pub expected_existing_session_id: Option<String>,
+    /// Under which it is done once, and the id of the run.
+    pub idempotency_key: String,
+}
+
+/// Params of `agent.wait`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WaitParams {
+    /// The run.
+    pub run_id: String,
+    /// Milliseconds, 30 s when nobody says.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Params of `chat.abort`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AbortParams {
+    /// The session.
+    pub session_key: String,
+    /// Whose, where the key does not say.
+    pub agent_id: Option<String>,
+    /// One run of it; all of them where it is left out.
+    pub run_id: Option<String>,
+}
+
+/// Members of [`RUN`] that ask for what is not served.
+pub const RUN_NEEDS: &[&str] = &[
+    "forceCodeModeTools",
+    "internalRuntimeHandoffId",
+    "modelRun",
+    "suppressPromptPersistence",
+    "swarmCollector",
+    "swarmOutputSchema",
+];
+/// Members of [`CHAT_SEND`] that ask for what is not served.
+pub const CHAT_SEND_NEEDS: &[&str] = &[
+    "expectedPermissionMode",
+    "expectedSessionRoutingContract",
+    "expectedToolOverrides",
+    "toolBindings",
+];
 
 /// One file of a workspace as the wire shows it.
 #[derive(Clone, Debug, Deserialize, Serialize)]

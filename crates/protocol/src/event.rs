@@ -59,6 +59,8 @@ events! {
     Health = "health", Gate::Everyone, false;
     /// A job was added, changed, removed, started or finished.
     Cron = "cron", Gate::Scope(Scope::READ), true;
+    /// A step of a turn.
+    Agent = "agent", Gate::Scope(Scope::READ), false;
     /// A message of a conversation.
     Chat = "chat", Gate::Scope(Scope::READ), false;
     /// Wire 4's: a message, to those that asked for its session's.

@@ -273,14 +273,14 @@ methods! {
     AgentsFilesSet = "agents.files.set", admin / admin, true, free, Some(Shape::Object(agent::FILES_SET));
     /// Who an agent is.
     AgentIdentityGet = "agent.identity.get", read / read, true, free, Some(Shape::Object(agent::IDENTITY_GET));
-    /// A turn of an agent; refused until turns exist.
-    Agent = "agent", write / write, false, free, Some(Shape::Object(agent::RUN));
-    /// Waits for a turn; refused until turns exist.
-    AgentWait = "agent.wait", write / write, false, free, Some(Shape::Object(agent::WAIT));
-    /// A turn of a chat; refused until turns exist.
-    ChatSend = "chat.send", write / write, false, free, Some(Shape::Object(agent::CHAT_SEND));
-    /// Ends turns of a chat: none runs.
-    ChatAbort = "chat.abort", write / write, false, free, Some(Shape::Object(agent::CHAT_ABORT));
+    /// A turn of an agent.
+    Agent = "agent", write / write, true, free, Some(Shape::Object(agent::RUN));
+    /// Waits for the end of a turn.
+    AgentWait = "agent.wait", write / write, true, free, Some(Shape::Object(agent::WAIT));
+    /// A turn of a chat.
+    ChatSend = "chat.send", write / write, true, free, Some(Shape::Object(agent::CHAT_SEND));
+    /// Ends turns of a chat.
+    ChatAbort = "chat.abort", write / write, true, free, Some(Shape::Object(agent::CHAT_ABORT));
     /// The tools that agents have.
     ToolsCatalog = "tools.catalog", read / read, true, free, Some(Shape::Object(agent::TOOLS_CATALOG));
     /// Skills, and what they lack.

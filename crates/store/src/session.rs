@@ -4,8 +4,6 @@ use rusqlite::{OptionalExtension as _, Row, named_params, types::Value};
 
 use crate::{Read, StoreError, Tx};
 
-/// Ended runs are forgotten this long after their end, milliseconds.
-const RUNS_KEPT_MS: i64 = 7 * 24 * 3_600_000;
 /// How many sessions a page of a search may look at, so that a word that is nowhere ends it too.
 const SEARCHED_MAX: i64 = 20_000;
 
@@ -74,17 +72,6 @@ pub struct SessionFilter {
     pub offset: i64,
     /// How many at most.
     pub limit: i64,
-}
-
-/// Whether a run may begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunClaim {
-    /// It is the caller's now.
-    Claimed,
-    /// It is under way since then, milliseconds.
-    Running(i64),
-    /// It ended, with this outcome.
-    Ended(String),
 }
 
 const COLUMNS: &str = "s.session_key, s.agent_id, s.session_id, s.kind, s.is_run, s.label,
@@ -397,62 +384,5 @@ impl Tx<'_> {
             None => Ok(false),
             Some(agent) => self.count_sessions(&agent, -1).map(|()| true),
         }
-    }
-
-    /// Takes a run for the caller, once: whoever asks again is told that it is under way, or how it
-    /// ended. What ended a week ago is forgotten.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn claim_run(
-        &self,
-        run_id: &str,
-        session_key: &str,
-        now_ms: i64,
-    ) -> Result<RunClaim, StoreError> {
-        let doing = StoreError::doing("claiming a run");
-        self.db
-            .prepare_cached(
-                "DELETE FROM session_runs WHERE ended_at_ms < ?1
-                 AND run_id IN (SELECT run_id FROM session_runs WHERE ended_at_ms < ?1 LIMIT 100)",
-            )
-            .and_then(|mut s| s.execute([now_ms - RUNS_KEPT_MS]))
-            .map_err(&doing)?;
-        let found: Option<(i64, Option<String>)> = self
-            .db
-            .prepare_cached("SELECT claimed_at_ms, outcome FROM session_runs WHERE run_id = ?1")
-            .and_then(|mut s| {
-                s.query_row([run_id], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()
-            })
-            .map_err(&doing)?;
-        match found {
-            Some((_, Some(outcome))) => Ok(RunClaim::Ended(outcome)),
-            Some((at, None)) => Ok(RunClaim::Running(at)),
-            None => self
-                .db
-                .prepare_cached(
-                    "INSERT INTO session_runs (run_id, session_key, claimed_at_ms)
-                     VALUES (?1, ?2, ?3)",
-                )
-                .and_then(|mut s| s.execute((run_id, session_key, now_ms)))
-                .map(|_| RunClaim::Claimed)
-                .map_err(&doing),
-        }
-    }
-
-    /// Writes down how a run ended. `false` when it was none that is under way.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn end_run(&self, run_id: &str, outcome: &str, now_ms: i64) -> Result<bool, StoreError> {
-        self.db
-            .prepare_cached(
-                "UPDATE session_runs SET ended_at_ms = ?3, outcome = ?2
-                 WHERE run_id = ?1 AND ended_at_ms IS NULL",
-            )
-            .and_then(|mut s| s.execute((run_id, outcome, now_ms)))
-            .map(|rows| rows == 1)
-            .map_err(StoreError::doing("ending a run"))
     }
 }

@@ -28,6 +28,31 @@ impl Read<'_> {
 }
 
 impl Tx<'_> {
+    /// Takes the texts that wait for a session, with when they came, oldest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn take_system_events(&self, session_key: &str) -> Result<Vec<(String, i64)>, StoreError> {
+        let doing = StoreError::doing("taking queued system events");
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT text, at_ms FROM system_events WHERE session_key = ?1 ORDER BY seq",
+            )
+            .map_err(&doing)?;
+        let rows = statement
+            .query_map([session_key], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(&doing)?;
+        let taken: Vec<_> = rows.collect::<Result<_, _>>().map_err(&doing)?;
+        if !taken.is_empty() {
+            self.db
+                .prepare_cached("DELETE FROM system_events WHERE session_key = ?1")
+                .and_then(|mut s| s.execute([session_key]))
+                .map_err(&doing)?;
+        }
+        Ok(taken)
+    }
+
     /// Queues a text for a session. The same `origin` is queued once.
     ///
     /// # Errors

@@ -326,6 +326,22 @@ impl Read<'_> {
             .map_err(StoreError::doing("reading a transcript"))
     }
 
+    /// What stands for the messages before a number, if those were summed up: the number of the
+    /// first message that is still told to a model, and the summary.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn summed_up(&self, of: &Transcript) -> Result<Option<(i64, String)>, StoreError> {
+        self.db
+            .prepare_cached("SELECT told_from, summary FROM transcripts WHERE transcript = ?1")
+            .and_then(|mut s| {
+                s.query_row([of.number], |row| {
+                    Ok(row.get::<_, Option<i64>>(0)?.zip(row.get(1)?))
+                })
+            })
+            .map_err(StoreError::doing("reading a summary"))
+    }
+
     /// Hands over messages from the one of number `last` backwards, newest first, until `take`
     /// says `false`. Nothing that is not handed over is read.
     ///
@@ -648,6 +664,20 @@ impl Tx<'_> {
                 self.keep_archive(of.number, name, reason, of.cut_lines + 1, of.lines, now_ms)
             }
         }
+    }
+
+    /// Has a summary stand for the messages before a number. They stay where they are, for people.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn sum_up(&self, of: &Transcript, told_from: i64, summary: &str) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached(
+                "UPDATE transcripts SET told_from = ?2, summary = ?3 WHERE transcript = ?1",
+            )
+            .and_then(|mut s| s.execute((of.number, told_from, summary)))
+            .map(drop)
+            .map_err(StoreError::doing("keeping a summary"))
     }
 
     /// Cuts a conversation to its last entries and puts the others away under a name.

@@ -409,15 +409,44 @@ fn what_a_compaction_cuts_is_not_shown_and_stays_readable_under_its_name() {
 fn a_run_is_claimed_once_and_its_outcome_outlives_a_restart() {
     let place = Place::new();
     let store = place.open();
-    let claim = |store: &Store| write(store, |tx| tx.claim_run("r", "a", 5));
+    let claim = |store: &Store| write(store, |tx| tx.claim_run("r", "a", Some("{}"), 5));
+    let before = |store: &Store| match claim(store) {
+        RunClaim::Before(run) => run,
+        RunClaim::Claimed => panic!("it was claimed twice"),
+    };
     assert_eq!(claim(&store), RunClaim::Claimed);
-    assert_eq!(claim(&store), RunClaim::Running(5));
+    assert_eq!(before(&store).started_at_ms, None);
     drop(store);
     let store = place.open();
-    assert_eq!(claim(&store), RunClaim::Running(5));
-    assert!(write(&store, |tx| tx.end_run("r", "ok", 6)));
-    assert!(!write(&store, |tx| tx.end_run("r", "late", 7)));
-    assert_eq!(claim(&store), RunClaim::Ended("ok".to_owned()));
+    let open = read(&store, |db| db.open_runs());
+    assert_eq!(open.len(), 1);
+    assert_eq!(open[0].request.as_deref(), Some("{}"));
+    assert!(write(&store, |tx| tx.start_run("r", 6)));
+    assert!(!write(&store, |tx| tx.start_run("r", 7)), "it begins once");
+    assert_eq!(before(&store).started_at_ms, Some(6));
+    assert!(write(&store, |tx| tx.end_run("r", "ok", Some("1"), 8)));
+    assert!(!write(&store, |tx| tx.end_run("r", "late", None, 9)));
+    assert!(!write(&store, |tx| tx.start_run("r", 9)));
+    drop(store);
+    let store = place.open();
+    let run = before(&store);
+    assert_eq!(run.ended, Some((8, "ok".to_owned())));
+    assert_eq!(run.result.as_deref(), Some("1"));
+    assert_eq!(read(&store, |db| db.open_runs()), []);
+}
+
+#[test]
+fn system_events_are_taken_once_in_their_order() {
+    let place = Place::new();
+    let store = place.open();
+    for text in ["one", "two"] {
+        write(&store, move |tx| tx.queue_system_event("a", text, None, 7));
+    }
+    write(&store, |tx| tx.queue_system_event("b", "other", None, 8));
+    let taken = write(&store, |tx| tx.take_system_events("a"));
+    assert_eq!(taken, [("one".to_owned(), 7), ("two".to_owned(), 7)]);
+    assert_eq!(write(&store, |tx| tx.take_system_events("a")), []);
+    assert_eq!(read(&store, |db| db.queued_system_events("b")), ["other"]);
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Place {
             address: "127.0.0.1".to_owned(),
             client_id: "cli".to_owned(),
             client_mode: "cli".to_owned(),
+            caps: crate::hub::Caps::default(),
             standing: None,
         };
         self.hub.join(principal, self.hub.revocations()).unwrap().0

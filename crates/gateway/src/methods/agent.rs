@@ -1,4 +1,4 @@
-//! Agents: who is configured, the files of their workspaces, and the turns that nobody takes yet.
+//! Agents: who is configured, and the files of their workspaces.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use clawgate_core::{Dialect, agent};
 use clawgate_protocol::{
     ErrorShape,
     agent::{
-        ChatSendParams, CreateParams, DeleteParams, FileParams, Identity, OfAgentParams,
-        UpdateParams, WORKSPACE_FILES,
+        CreateParams, DeleteParams, FileParams, Identity, OfAgentParams, UpdateParams,
+        WORKSPACE_FILES,
     },
 };
 use serde_json::{Value, json};
@@ -413,7 +413,7 @@ pub(crate) fn identity(call: &Call<'_>) -> Answer {
 }
 
 /// The agent that a session key names; a key that looks like one and is none is refused.
-fn key_agent(call: &Call<'_>, key: Option<&str>) -> Result<Option<String>, ErrorShape> {
+pub(super) fn key_agent(call: &Call<'_>, key: Option<&str>) -> Result<Option<String>, ErrorShape> {
     let Some(key) = key.map(str::trim).filter(|key| !key.is_empty()) else {
         return Ok(None);
     };
@@ -422,74 +422,6 @@ fn key_agent(call: &Call<'_>, key: Option<&str>) -> Result<Option<String>, Error
         return Err(call.invalid(&format!("malformed session key \"{key}\"")));
     }
     Ok(found)
-}
-
-/// Turns are taken by nobody yet.
-fn no_turns() -> ErrorShape {
-    ErrorShape::unavailable("agent turns are not available: no agent runs in this gateway")
-        .with_details(json!({"code": "AGENT_TURNS_UNAVAILABLE"}))
-}
-
-pub(crate) fn run(call: &Call<'_>) -> Answer {
-    now(|| {
-        let params: OfAgentParams = call.typed()?;
-        let of_key = key_agent(call, params.session_key.as_deref())?;
-        if let Some(asked) = params.agent_id.as_deref() {
-            let known = named(&call.gateway.roster(), Some(asked))
-                .map_err(|error| call.invalid(&error.message))?;
-            if let Some(of_key) = of_key.filter(|of_key| *of_key != known.id) {
-                return Err(call.invalid(&format!(
-                    "agent \"{}\" does not match session key agent \"{of_key}\"",
-                    known.id
-                )));
-            }
-        }
-        Err(no_turns())
-    })
-}
-
-pub(crate) fn wait(call: &Call<'_>) -> Answer {
-    now(|| {
-        call.value()?;
-        Err(no_turns())
-    })
-}
-
-pub(crate) fn chat_send(call: &Call<'_>) -> Answer {
-    now(|| {
-        let params: ChatSendParams = call.typed()?;
-        if params.system_input_provenance.is_some() || params.system_provenance_receipt.is_some() {
-            return Err(ErrorShape::invalid(
-                "system provenance fields are reserved for the ACP bridge",
-            ));
-        }
-        if params.message.contains('\0') {
-            return Err(ErrorShape::invalid("message must not contain null bytes"));
-        }
-        let message = params.message.trim();
-        if message.is_empty() && params.attachments.is_empty() {
-            return Err(ErrorShape::invalid("message or attachment required"));
-        }
-        if matches!(
-            message.to_ascii_lowercase().as_str(),
-            "/stop" | "stop" | "/abort" | "abort"
-        ) {
-            return Ok(nothing_ran());
-        }
-        Err(no_turns())
-    })
-}
-
-pub(crate) fn chat_abort(call: &Call<'_>) -> Answer {
-    now(|| {
-        call.value()?;
-        Ok(nothing_ran())
-    })
-}
-
-/// Nothing was under way, so nothing was ended.
-fn nothing_ran() -> Reply {
-    Reply::json(&json!({"ok": true, "aborted": false, "runIds": []}))
 }
 
 /// No tool exists before there are turns: groups are empty, profiles are the names that

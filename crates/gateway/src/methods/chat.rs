@@ -58,6 +58,7 @@ pub(crate) fn history(call: &Call<'_>) -> Answer {
         let of_id = text(&members, "sessionId").map(str::to_owned);
         let around = text(&members, "messageId").map(str::to_owned);
         let offset = number(&members, "offset").unwrap_or(0).max(0);
+        let in_flight = gateway.in_flight(&key, dialect);
         let page = gateway
             .look(move |db| page(db, &key, of_id.as_deref(), around.as_deref(), offset, limit))
             .await?;
@@ -78,6 +79,9 @@ pub(crate) fn history(call: &Call<'_>) -> Answer {
         answer.insert("messages".to_owned(), Value::Array(messages));
         if dialect == Dialect::V4 {
             paging(&mut answer, page, &default);
+        }
+        if let Some(run) = in_flight {
+            answer.insert("inFlightRun".to_owned(), run);
         }
         Ok(Reply::json(&Value::Object(answer)))
     })
@@ -555,7 +559,6 @@ pub(crate) fn inject(call: &Call<'_>) -> Answer {
 impl Gateway {
     /// Tells of a message: everybody who may see it, and those of wire 4 that asked for more.
     fn tell_message(&self, said: Said, default: &DefaultModel) {
-        self.health.status_changed();
         let run_id = format!("inject-{}", said.id);
         let v3 = json!({
             "runId": run_id,
@@ -582,24 +585,51 @@ impl Gateway {
         let session = said
             .session
             .map(|listed| row(listed, default, Wanted::default(), Dialect::V4));
-        let message = json!({
-            "sessionKey": said.key.as_str(),
-            "agentId": said.key.agent(),
-            "sessionId": said.of.session_id,
-            "messageId": said.id,
-            "messageSeq": said.number,
-            "message": said.message,
-            "session": session,
+        let session = session.unwrap_or(Value::Null);
+        let said_id = (said.id.as_str(), said.number);
+        self.tell_appended(
+            &said.key,
+            &said.of.session_id,
+            said_id,
+            &said.message,
+            &session,
+        );
+    }
+
+    /// Tells those of wire 4 that asked of a message that is in a conversation now. `row` is its
+    /// session as rows show it.
+    pub(crate) fn tell_appended(
+        &self,
+        key: &SessionKey,
+        session_id: &str,
+        (id, number): (&str, Option<i64>),
+        message: &Value,
+        row: &Value,
+    ) {
+        let told = json!({
+            "sessionKey": key.as_str(),
+            "agentId": key.agent(),
+            "sessionId": session_id,
+            "messageId": id,
+            "messageSeq": number,
+            "message": message,
+            "session": row,
         });
         self.hub
-            .publish_watched(Event::SessionMessage, &message.to_string(), |watch| {
-                watch.messages.contains(said.key.as_str())
+            .publish_watched(Event::SessionMessage, &told.to_string(), |watch| {
+                watch.messages.contains(key.as_str())
             });
+        self.tell_row(key, "message", row);
+    }
+
+    /// Tells those that asked that a session is other than it was.
+    pub(crate) fn tell_row(&self, key: &SessionKey, reason: &str, row: &Value) {
+        self.health.status_changed();
         let changed = json!({
-            "sessionKey": said.key.as_str(),
-            "reason": "message",
+            "sessionKey": key.as_str(),
+            "reason": reason,
             "ts": now_ms(),
-            "session": message["session"],
+            "session": row,
         });
         self.hub
             .publish_watched(Event::SessionsChanged, &changed.to_string(), |watch| {

@@ -777,21 +777,12 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
     })
 }
 
-/// Members of an entry that are of one conversation and end with it.
-const OF_CONVERSATION: &[&str] = &[
-    "sessionFile",
-    "compactionCount",
-    "memoryFlushAt",
-    "memoryFlushCompactionCount",
-    "cacheRead",
-    "cacheWrite",
-];
-
 pub(crate) fn reset(call: &Call<'_>) -> Answer {
     let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
     let default = call.default_model();
     let asked = call.members().and_then(|members| call.key(&members, "key"));
     later(asked, move |key| async move {
+        gateway.end_turns_of(&key).await?;
         let held = gateway
             .change(&link, "resetting a session", move |tx| {
                 let now = now_ms();
@@ -811,20 +802,10 @@ pub(crate) fn reset(call: &Call<'_>) -> Answer {
                     }
                     None => Held::new(&key, now),
                 };
-                for member in OF_CONVERSATION {
-                    held.entry.remove(*member);
-                }
+                held.end_conversation();
                 let (provider, model) = held.model(&default);
-                for (member, value) in [
-                    ("systemSent", json!(false)),
-                    ("abortedLastRun", json!(false)),
-                    ("inputTokens", json!(0)),
-                    ("outputTokens", json!(0)),
-                    ("totalTokens", json!(0)),
-                    ("totalTokensFresh", json!(true)),
-                    ("modelProvider", json!(provider)),
-                    ("model", json!(model)),
-                ] {
+                for (member, value) in [("modelProvider", json!(provider)), ("model", json!(model))]
+                {
                     if value.is_null() {
                         held.entry.remove(member);
                     } else {
@@ -843,7 +824,12 @@ pub(crate) fn reset(call: &Call<'_>) -> Answer {
 }
 
 /// A name for what is put away that is not taken.
-fn free_name(tx: &Tx<'_>, of: &Transcript, what: &str, now_ms: i64) -> Result<String, StoreError> {
+pub(crate) fn free_name(
+    tx: &Tx<'_>,
+    of: &Transcript,
+    what: &str,
+    now_ms: i64,
+) -> Result<String, StoreError> {
     let mut at = now_ms;
     loop {
         let name = format!("{}.jsonl.{what}.{}", of.session_id, iso_in_name(at));
@@ -870,6 +856,7 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
     });
     later(asked, move |(key, members)| async move {
         let canonical = key.as_str().to_owned();
+        gateway.end_turns_of(&key).await?;
         let (deleted, archived) = gateway
             .change(&link, "deleting a session", move |tx| {
                 let now = now_ms();

@@ -74,6 +74,7 @@ impl Place {
             address: "127.0.0.1".to_owned(),
             client_id: "cli".to_owned(),
             client_mode: "cli".to_owned(),
+            caps: crate::hub::Caps::default(),
             standing: None,
         };
         self.hub.join(principal, self.hub.revocations()).unwrap()
@@ -126,6 +127,7 @@ fn arrival(name: &str) -> Arrival {
         claims: Claims {
             client_id: "cli".to_owned(),
             client_mode: "cli".to_owned(),
+            caps: crate::hub::Caps::default(),
             ..Claims::default()
         },
     }

@@ -56,6 +56,16 @@ const SHOWN_V4: &[&str] = &[
     "createdVia",
 ];
 
+/// Members of an entry that are of one conversation and end with it.
+const OF_CONVERSATION: &[&str] = &[
+    "sessionFile",
+    "compactionCount",
+    "memoryFlushAt",
+    "memoryFlushCompactionCount",
+    "cacheRead",
+    "cacheWrite",
+];
+
 /// The model that answers when nothing else is said.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DefaultModel {
@@ -133,6 +143,23 @@ impl Held {
 
     pub(crate) fn text(&self, member: &str) -> Option<&str> {
         self.entry.get(member).and_then(Value::as_str)
+    }
+
+    /// What the entry says of a conversation is that of a new one.
+    pub(crate) fn end_conversation(&mut self) {
+        for member in OF_CONVERSATION {
+            self.entry.remove(*member);
+        }
+        for (member, value) in [
+            ("systemSent", json!(false)),
+            ("abortedLastRun", json!(false)),
+            ("inputTokens", json!(0)),
+            ("outputTokens", json!(0)),
+            ("totalTokens", json!(0)),
+            ("totalTokensFresh", json!(true)),
+        ] {
+            self.entry.insert(member.to_owned(), value);
+        }
     }
 
     /// Writes it as it is now.

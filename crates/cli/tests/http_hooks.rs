@@ -317,9 +317,9 @@ fn a_turn_is_judged_and_then_refused_without_being_acknowledged() {
         ("agent", json!({"message": "m", "agentId": "nobody"})),
         ("gmail", json!({"messages": [{"id": "1", "from": "a"}]})),
     ] {
+        // Accepted, and refused by the turn itself: no model is configured here.
         let (status, error) = told(name, body);
-        assert_eq!(status, 503, "{name}: {error}");
-        assert!(error.contains("nothing was accepted"), "{error}");
+        assert_eq!((status, error.as_str()), (200, ""), "{name}");
     }
     assert_eq!(queued(&gateway), Vec::<String>::new());
 }

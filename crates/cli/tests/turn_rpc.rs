@@ -474,3 +474,160 @@ fn without_a_model_or_with_one_that_is_not_there_nothing_is_asked_and_the_turn_s
         "invalid agent params: malformed session key \"agent:\""
     );
 }
+
+fn add_job(client: &mut Client, more: &Value) -> String {
+    let mut job = json!({
+        "name": "nightly", "schedule": {"kind": "every", "everyMs": 86_400_000},
+        "sessionTarget": "isolated", "wakeMode": "now",
+        "payload": {"kind": "agentTurn", "message": "look after things"},
+        "delivery": {"mode": "none"},
+    });
+    for (member, value) in more.as_object().unwrap() {
+        job[member] = value.clone();
+    }
+    client.call("cron.add", &job)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Runs a job by hand and gives its record.
+fn run_job(client: &mut Client, id: &str) -> Value {
+    client.call("cron.run", &json!({"id": id, "mode": "force"}));
+    loop {
+        let event = client.event("cron")["payload"].clone();
+        if event["action"] == "finished" && event["jobId"] == id {
+            let runs = client.call("cron.runs", &json!({"scope": "job", "id": id, "limit": 1}));
+            return runs["entries"][0].clone();
+        }
+    }
+}
+
+#[test]
+fn a_job_takes_its_turn_in_a_conversation_of_its_own_and_records_what_it_came_to() {
+    let provider = Provider::start(vec![
+        CHAT.text(&["All ", "quiet."]),
+        Say::refused(400, "no"),
+    ]);
+    let gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    let id = add_job(&mut client, &json!({}));
+    let run = run_job(&mut client, &id);
+    assert_eq!(
+        (&run["status"], &run["summary"]),
+        (&json!("ok"), &json!("All quiet.")),
+        "{run}"
+    );
+    assert_eq!(
+        (&run["provider"], &run["model"]),
+        (&json!("scripted"), &json!("some-model"))
+    );
+    assert_eq!(run["usage"]["total_tokens"], 15);
+    let key = run["sessionKey"].as_str().unwrap();
+    assert_eq!(
+        key,
+        format!(
+            "agent:main:cron:{id}:run:{}",
+            run["sessionId"].as_str().unwrap()
+        )
+    );
+    let said = client.call("chat.history", &json!({"sessionKey": key}));
+    assert_eq!(text(&said["messages"][1]), "All quiet.");
+    let asked = &provider.asked()[0];
+    let (_, words) = told(&asked.body).pop().unwrap();
+    assert!(
+        words.starts_with(&format!("[cron:{id} nightly] look after things\n")),
+        "{words}"
+    );
+    let list = client.call("sessions.list", &json!({}));
+    let keys: Vec<&str> = list["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        keys,
+        [format!("agent:main:cron:{id}")],
+        "one row a job, not one a run"
+    );
+    assert_eq!(list["sessions"][0]["displayName"], "Cron: nightly");
+    let failed = run_job(&mut client, &id);
+    assert_eq!(failed["status"], "error", "{failed}");
+    assert!(
+        failed["error"].as_str().unwrap().contains("400"),
+        "{failed}"
+    );
+    assert_eq!(provider.asked().len(), 2, "what is wrong is not repeated");
+    let waited = wait(&mut client, failed["runId"].as_str().unwrap());
+    assert_eq!(waited["status"], "error", "run and turn are one");
+}
+
+#[test]
+fn a_job_whose_model_is_not_there_fails_and_no_other_model_runs() {
+    let provider = Provider::start(vec![CHAT.text(&["Wrong one."])]);
+    let gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    let payload = json!({"kind": "agentTurn", "message": "m", "model": "nobody/nothing"});
+    let id = add_job(&mut client, &json!({"payload": payload}));
+    let run = run_job(&mut client, &id);
+    assert_eq!(run["status"], "error", "{run}");
+    assert!(run["error"].as_str().unwrap().contains("nobody"), "{run}");
+    assert_eq!(provider.asked().len(), 0);
+}
+
+#[test]
+fn a_job_that_is_removed_ends_its_turn_and_its_request() {
+    let gate = Gate::new();
+    let provider = Provider::start(vec![CHAT.text(&["Never"]).held_after(0, &gate)]);
+    let gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    let id = add_job(&mut client, &json!({}));
+    client.call("cron.run", &json!({"id": id, "mode": "force"}));
+    let _ = provider.wait_asked(1);
+    client.call("cron.remove", &json!({"id": id}));
+    provider.wait_left(1);
+    while client.event("cron")["payload"]["action"] != "finished" {}
+    let runs = client.call("cron.runs", &json!({"scope": "all", "limit": 1}));
+    assert_eq!(runs["entries"][0]["verdict"], "interrupted", "{runs}");
+}
+
+#[test]
+fn a_text_that_is_due_now_is_told_to_the_main_session_and_answered_there() {
+    let provider = Provider::start(vec![CHAT.text(&["Stretch, please."])]);
+    let gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    let id = add_job(
+        &mut client,
+        &json!({"sessionTarget": "main", "payload": {"kind": "systemEvent", "text": "stretch"}}),
+    );
+    let run = run_job(&mut client, &id);
+    assert_eq!(
+        (&run["status"], &run["summary"]),
+        (&json!("ok"), &json!("Stretch, please.")),
+        "{run}"
+    );
+    let messages = history(&mut client);
+    assert!(text(&messages[0]).starts_with("System: ["), "{messages:?}");
+    assert_eq!(text(&messages[1]), "Stretch, please.");
+}
+
+#[test]
+fn what_waits_for_a_session_is_told_with_its_next_turn_once() {
+    let provider = Provider::start(vec![CHAT.text(&["Noted."])]);
+    let gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    client.call("system-event", &json!({"text": "the printer is empty"}));
+    send(&mut client, "a", "hello");
+    last_word(&mut client, "a");
+    send(&mut client, "b", "again");
+    last_word(&mut client, "b");
+    let asked = provider.asked();
+    let first = &told(&asked[0].body)[0].1;
+    assert!(
+        first.starts_with("System: [") && first.contains("the printer is empty"),
+        "{first}"
+    );
+    let second = told(&asked[1].body);
+    assert!(!second.last().unwrap().1.contains("printer"), "{second:?}");
+}

@@ -155,6 +155,18 @@ impl SessionKey {
         parts.next() == Some("cron") && parts.nth(1) == Some("run")
     }
 
+    /// The session of the job whose run this is.
+    pub fn of_job(&self) -> Option<Self> {
+        if !self.is_cron_run() {
+            return None;
+        }
+        let (base, _) = self.text.rsplit_once(":run:")?;
+        Some(Self {
+            text: base.to_owned(),
+            agent: self.agent.clone(),
+        })
+    }
+
     /// Whether another session made it: only such have a line of descent.
     pub fn is_made_by_session(&self) -> bool {
         let rest = self.rest();
@@ -378,6 +390,9 @@ mod tests {
         assert!(!key("agent:main:main2").is_main());
         assert!(key("agent:main:cron:j1:run:s1").is_cron_run());
         assert!(!key("agent:main:cron:j1").is_cron_run());
+        let job = key("agent:main:cron:j1:run:s1").of_job();
+        assert_eq!(job, Some(key("agent:main:cron:j1")));
+        assert_eq!(key("agent:main:cron:j1").of_job(), None);
         assert!(key("agent:main:subagent:u").is_made_by_session());
         assert_eq!(key("telegram:group:1").kind(None), Kind::Group);
         assert_eq!(key("telegram:direct:1").kind(None), Kind::Direct);

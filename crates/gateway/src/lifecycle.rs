@@ -207,7 +207,8 @@ async fn serve(
         .and_then(|listener| listener.local_addr().ok())
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
-    let (gateway, scheduler, outbox) = open(state, (sources, stamp, config), started)?;
+    let (gateway, mut scheduler, outbox) = open(state, (sources, stamp, config), started)?;
+    scheduler.take_turns_of(&gateway);
     gateway
         .tasks
         .spawn(outbox.run(gateway.stopping.child_token()));

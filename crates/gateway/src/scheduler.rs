@@ -16,6 +16,7 @@ mod command;
 mod handle;
 mod notice;
 mod run;
+mod turn;
 
 pub(crate) use batch::delivered;
 pub(crate) use handle::{Declared, SchedulerError, SchedulerHandle};
@@ -51,7 +52,7 @@ use self::{
     handle::{Answer, Change, Declaration, SchedulerCommand},
     run::{Queued, RunEnd, Stopped, Task},
 };
-use crate::{clock::now_ms, config, hub::Hub};
+use crate::{Gateway, clock::now_ms, config, hub::Hub};
 
 /// Commands that wait at most; further callers wait for room.
 const INBOX_MAX: usize = 1_024;
@@ -84,6 +85,8 @@ pub(crate) struct Scheduler {
     unfinished: Vec<Unfinished>,
     /// Why the planner no longer agrees with the store, while it does not.
     stale: Option<Arc<StoreError>>,
+    /// Where turns are taken; none in a scheduler by itself.
+    turns: Option<Arc<Gateway>>,
 }
 
 /// A run that goes on.
@@ -147,6 +150,7 @@ pub(crate) fn open(
         live: HashMap::new(),
         unfinished,
         stale: None,
+        turns: None,
     };
     let handle = SchedulerHandle::new(sender, jobs, config.enabled);
     Ok((scheduler, handle))
@@ -162,6 +166,11 @@ fn load(
 }
 
 impl Scheduler {
+    /// Jobs may run turns of this gateway's agents.
+    pub(crate) fn take_turns_of(&mut self, gateway: &Arc<Gateway>) {
+        self.turns = Some(Arc::clone(gateway));
+    }
+
     /// Runs until told to stop. Runs that go on then are cut off; the next start records them as
     /// interrupted.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
@@ -762,6 +771,7 @@ impl Scheduler {
             slot_ms: fire.slot_ms,
             main_session_key: Arc::clone(&self.main_session_key),
             stop: stop.clone(),
+            turns: self.turns.clone(),
         };
         let handle = self.runs.spawn(run::run(job, task));
         let live = Live {

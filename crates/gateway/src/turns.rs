@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use opening::Calendar;
 pub(crate) use settle::{Ended, Status, failure, kept_result};
 pub(crate) use wanted::{Image, Origin, Wanted};
 

@@ -680,6 +680,36 @@ pub struct RunEntry {
     /// Name of the job, when the history of all jobs is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
+    /// Of a turn.
+    #[serde(flatten)]
+    pub about: TurnFacts,
+}
+
+/// What a run of a turn says besides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TurnFacts {
+    /// Its conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// Its session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
+    /// The model that answered, or failed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Its provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// `{input_tokens, output_tokens, total_tokens}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Value>,
+    /// Requests that failed on the way: `provider/model: kind`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<String>,
+    /// What was refused because nobody was there to allow it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
 }
 
 /// Payload of the event `cron`. Key order is the original's; from `runId` on the members are ours.
@@ -727,6 +757,9 @@ pub struct CronEvent {
     /// `ran`, `skipped`, `missed` or `interrupted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// Of a turn.
+    #[serde(flatten)]
+    pub about: TurnFacts,
 }
 
 /// Result of `cron.runs`.

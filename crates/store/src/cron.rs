@@ -50,6 +50,8 @@ pub struct Ending {
     pub delivery_status: Option<String>,
     /// Why nothing is delivered.
     pub delivery_error: Option<String>,
+    /// What a turn says of itself besides, a JSON object.
+    pub about: Option<String>,
 }
 
 /// A closed run.
@@ -264,7 +266,7 @@ impl Tx<'_> {
                      error = :error, error_class = :class, summary = :summary,
                      ended_at_ms = :ended, duration_ms = max(:ended - started_at_ms, 0),
                      next_run_at_ms = :next_run, delivery_status = :delivery,
-                     delivery_error = :delivery_error
+                     delivery_error = :delivery_error, about = :about
                  WHERE run_seq = :run_seq AND status = 'running'
                  RETURNING run_id, started_at_ms, duration_ms",
             )
@@ -281,6 +283,7 @@ impl Tx<'_> {
                         ":next_run": next_run_at_ms,
                         ":delivery": ending.delivery_status,
                         ":delivery_error": ending.delivery_error,
+                        ":about": ending.about,
                         ":run_seq": number(settle.run_seq),
                     },
                     |row| {

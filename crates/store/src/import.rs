@@ -180,10 +180,10 @@ impl Tx<'_> {
             .prepare_cached(
                 "INSERT INTO cron_runs (run_id, job_id, job_name, kind, attempt, status, verdict,
                      reason, error, error_class, summary, started_at_ms, ended_at_ms, duration_ms,
-                     next_run_at_ms, delivery_status, delivery_error, boot_id)
+                     next_run_at_ms, delivery_status, delivery_error, about, boot_id)
                  VALUES (:run_id, :job_id, :name, :kind, :attempt, :status, :verdict, :reason,
                      :error, :class, :summary, :started, :ended, :duration, :next_run, :delivery,
-                     :delivery_error, :boot)",
+                     :delivery_error, :about, :boot)",
             )
             .and_then(|mut s| {
                 s.execute(named_params! {
@@ -204,6 +204,7 @@ impl Tx<'_> {
                     ":next_run": run.next_run_at_ms,
                     ":delivery": run.delivery_status,
                     ":delivery_error": run.delivery_error,
+                    ":about": run.about,
                     ":boot": run.boot_id,
                 })
             })

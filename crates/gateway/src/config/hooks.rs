@@ -44,6 +44,10 @@ pub(crate) enum Action {
         message: Template,
         agent: Option<String>,
         session_key: Option<Template>,
+        /// `provider/model`, if it is not the agent's.
+        model: Option<String>,
+        thinking: Option<String>,
+        timeout_seconds: Option<u64>,
     },
 }
 
@@ -273,6 +277,9 @@ fn mapping(look: &mut Look, map: &Map<String, Value>, path: &str, index: usize) 
                 message: words,
                 agent: text(look, "agentId"),
                 session_key: text(look, "sessionKey").map(|text| Template::parse(&text)),
+                model: text(look, "model"),
+                thinking: text(look, "thinking"),
+                timeout_seconds: map.get("timeoutSeconds").and_then(Value::as_u64),
             }
         },
     })
@@ -291,6 +298,9 @@ fn gmail() -> Mapping {
             ),
             agent: None,
             session_key: Some(Template::parse("hook:gmail:{{messages[0].id}}")),
+            model: None,
+            thinking: None,
+            timeout_seconds: None,
         },
     }
 }

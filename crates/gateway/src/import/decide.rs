@@ -257,12 +257,17 @@ fn runs(source: &Source, present: &Present, decided: &mut Decided) {
         decided.runs.append(&mut found);
     }
     let taken = decided.runs.len();
-    let notes = if taken > 0 {
-        vec!["without model, provider, usage and session, which have no place here".to_owned()]
-    } else {
-        Vec::new()
-    };
-    decided.tally(RUNS, read, taken, &notes);
+    decided.tally(RUNS, read, taken, &[]);
+}
+
+/// What a run of a turn says besides.
+fn about(entry: &Value) -> Option<String> {
+    let facts = ["sessionId", "sessionKey", "model", "provider", "usage"];
+    let facts: Map<String, Value> = facts
+        .into_iter()
+        .filter_map(|fact| Some((fact.to_owned(), entry.get(fact)?.clone())))
+        .collect();
+    (!facts.is_empty()).then(|| Value::Object(facts).to_string())
 }
 
 /// The finished runs of a log in their order, and the lines that are something else.
@@ -316,6 +321,7 @@ fn finished(history: &History, name: &str) -> (Vec<CronRun>, Vec<(usize, String)
             delivery_status: text("deliveryStatus"),
             delivery_error: text("deliveryError"),
             delivery_receipt: None,
+            about: about(entry),
             boot_id: BOOT.to_owned(),
         });
     }

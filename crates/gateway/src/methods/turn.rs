@@ -140,30 +140,11 @@ fn queue_mode(gateway: &Gateway, asked: Option<&str>) -> Result<QueueMode, Error
 }
 
 fn wanted(link: &Link, key: SessionKey, origin: Origin, run_id: String) -> Wanted {
+    let device = link.principal.device_id.as_ref();
     Wanted {
-        run_id,
-        written_key: key.as_str().to_owned(),
-        key,
-        origin,
-        message: String::new(),
-        images: Vec::new(),
-        model: None,
-        fallbacks: None,
-        thinking: None,
-        timeout_ms: None,
-        extra_system: None,
-        light: false,
-        tools: None,
-        queue: QueueMode::default(),
-        fresh: false,
-        label: None,
         conn_id: Some(link.principal.conn_id.clone()),
-        device_id: link
-            .principal
-            .device_id
-            .as_ref()
-            .map(|id| id.as_str().to_owned()),
-        resumes: true,
+        device_id: device.map(|id| id.as_str().to_owned()),
+        ..Wanted::new(run_id, key, origin)
     }
 }
 

@@ -127,7 +127,6 @@ fn arrival(name: &str) -> Arrival {
         claims: Claims {
             client_id: "cli".to_owned(),
             client_mode: "cli".to_owned(),
-            caps: crate::hub::Caps::default(),
             ..Claims::default()
         },
     }

@@ -220,6 +220,11 @@ pub(super) fn finished(settle: &Settle, ending: &Ending, settled: &Settled) -> C
         run_id: Some(settled.run_id.to_string()),
         slot_ms: settle.slot_ms,
         verdict: Some(verdict.to_owned()),
+        about: ending
+            .about
+            .as_deref()
+            .and_then(|about| serde_json::from_str(about).ok())
+            .unwrap_or_default(),
     }
 }
 

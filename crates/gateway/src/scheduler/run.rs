@@ -1,6 +1,6 @@
 //! One run of a job: what its payload does, and what is said at its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clawgate_core::cron::{ErrorClass, Outcome};
 use clawgate_protocol::cron::{Job, Payload};
@@ -8,7 +8,11 @@ use clawgate_store::Ending;
 use serde_json::Number;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, End, Program};
+use super::{
+    command::{self, End, Program},
+    turn,
+};
+use crate::Gateway;
 
 /// Characters of a summary or an error that are kept.
 const TEXT_MAX: usize = 2_000;
@@ -39,12 +43,13 @@ pub(super) struct Queued {
 pub(super) struct Task {
     pub(super) run_id: String,
     pub(super) slot_ms: Option<i64>,
-    pub(super) main_session_key: std::sync::Arc<str>,
+    pub(super) main_session_key: Arc<str>,
     pub(super) stop: CancellationToken,
+    pub(super) turns: Option<Arc<Gateway>>,
 }
 
 impl RunEnd {
-    fn ok(summary: &str) -> Self {
+    pub(super) fn ok(summary: &str) -> Self {
         Self {
             outcome: Outcome::Ok,
             ending: Ending {
@@ -141,6 +146,9 @@ async fn work(job: Result<Job, String>, task: Task) -> RunEnd {
         }
     };
     match job.payload {
+        Payload::SystemEvent { ref text } if turn::rings(&job, &task) => {
+            turn::ring(&job, text, &task).await
+        }
         Payload::SystemEvent { text } => {
             let session_key = match job.session_key.as_deref() {
                 None | Some("main") => task.main_session_key.to_string(),
@@ -155,10 +163,7 @@ async fn work(job: Result<Job, String>, task: Task) -> RunEnd {
                 ..RunEnd::ok(&text)
             }
         }
-        Payload::AgentTurn { .. } => RunEnd::failed(
-            ErrorClass::NotAvailable,
-            "this version of clawgate runs no agent turns: nothing was done",
-        ),
+        Payload::AgentTurn { .. } => turn::take(&job, &task).await,
         Payload::Command {
             argv,
             cwd,
@@ -200,7 +205,7 @@ async fn work(job: Result<Job, String>, task: Task) -> RunEnd {
 }
 
 /// Seconds with parts, as far as a span can be.
-fn duration(seconds: &Number) -> Duration {
+pub(super) fn duration(seconds: &Number) -> Duration {
     let seconds = seconds.as_f64().unwrap_or(0.0);
     Duration::try_from_secs_f64(seconds)
         .unwrap_or(Duration::MAX)

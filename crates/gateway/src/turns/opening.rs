@@ -166,7 +166,7 @@ pub(super) fn open(
             }
             held
         }
-        None => Held::new(key, now_ms),
+        None => new(tx, key, now_ms)?,
     };
     if let (Some(label), None) = (&wanted.label, held.text("label")) {
         held.entry.insert("label".to_owned(), json!(label));
@@ -175,6 +175,13 @@ pub(super) fn open(
     held.entry.insert("abortedLastRun".to_owned(), json!(false));
     held.session.updated_at_ms = now_ms;
     held.keep(tx, key)?;
+    if let Some(base) = key.of_job() {
+        // The job's own row shows its newest run, with the settings that people gave it.
+        let mut shown = held.clone();
+        base.as_str().clone_into(&mut shown.session.key);
+        shown.session.is_run = false;
+        shown.keep(tx, &base)?;
+    }
     let (agent, session_id) = (&held.session.agent_id, &held.session.session_id);
     let mut of = match tx.read().live_transcript(agent, session_id)? {
         Some(of) => of,
@@ -212,6 +219,19 @@ pub(super) fn open(
         said,
         row,
     }))
+}
+
+/// A session that was not there before. One of a job's run has the settings of the job's.
+fn new(tx: &Tx<'_>, key: &SessionKey, now_ms: i64) -> Result<Held, StoreError> {
+    let mut held = Held::new(key, now_ms);
+    if let Some((base, conversation)) = key.of_job().zip(key.rest().rsplit(':').next()) {
+        if let Some(before) = tx.read().session(base.as_str())? {
+            held.entry = Held::of(before).entry;
+            held.end_conversation();
+        }
+        conversation.clone_into(&mut held.session.session_id);
+    }
+    Ok(held)
 }
 
 /// Puts what somebody says into a conversation. `before` are lines of the system.

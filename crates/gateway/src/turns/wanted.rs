@@ -65,6 +65,33 @@ pub(crate) struct Wanted {
     pub(crate) resumes: bool,
 }
 
+impl Wanted {
+    /// A turn of which nothing is said but where it is and who asks.
+    pub(crate) fn new(run_id: String, key: SessionKey, origin: Origin) -> Self {
+        Self {
+            run_id,
+            written_key: key.as_str().to_owned(),
+            key,
+            origin,
+            message: String::new(),
+            images: Vec::new(),
+            model: None,
+            fallbacks: None,
+            thinking: None,
+            timeout_ms: None,
+            extra_system: None,
+            light: false,
+            tools: None,
+            queue: QueueMode::default(),
+            fresh: false,
+            label: None,
+            conn_id: None,
+            device_id: None,
+            resumes: true,
+        }
+    }
+}
+
 /// A picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Image {

@@ -56,6 +56,8 @@ pub struct CronRun {
     pub delivery_error: Option<String>,
     /// What the target answered when it took the result.
     pub delivery_receipt: Option<String>,
+    /// What a turn says of itself besides, a JSON object.
+    pub about: Option<String>,
     /// The process that ran it.
     pub boot_id: String,
 }
@@ -123,7 +125,8 @@ impl RunFilter {
 
 const RUN: &str = "run_id, job_id, job_name, slot_ms, last_slot_ms, slots, kind, attempt, status,
      verdict, reason, error, error_class, summary, queued_at_ms, started_at_ms, ended_at_ms,
-     duration_ms, next_run_at_ms, delivery_status, boot_id, delivery_error, delivery_receipt";
+     duration_ms, next_run_at_ms, delivery_status, boot_id, delivery_error, delivery_receipt,
+     about";
 
 fn run_from(row: &Row<'_>) -> rusqlite::Result<CronRun> {
     Ok(CronRun {
@@ -149,6 +152,7 @@ fn run_from(row: &Row<'_>) -> rusqlite::Result<CronRun> {
         delivery_status: row.get(19)?,
         delivery_error: row.get(21)?,
         delivery_receipt: row.get(22)?,
+        about: row.get(23)?,
         boot_id: row.get(20)?,
     })
 }

@@ -171,5 +171,9 @@ pub(super) fn run(run: CronRun, named: bool) -> RunEntry {
             _ => None,
         },
         job_name: named.then_some(run.job_name),
+        about: run
+            .about
+            .and_then(|about| serde_json::from_str(&about).ok())
+            .unwrap_or_default(),
     }
 }

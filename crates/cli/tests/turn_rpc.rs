@@ -631,3 +631,49 @@ fn what_waits_for_a_session_is_told_with_its_next_turn_once() {
     let second = told(&asked[1].body);
     assert!(!second.last().unwrap().1.contains("printer"), "{second:?}");
 }
+
+#[test]
+fn a_wake_is_answered_at_once_and_a_heartbeat_without_news_is_shown_to_nobody() {
+    let provider = Provider::start(vec![
+        CHAT.text(&["The printer is empty."]),
+        CHAT.text(&["HEARTBEAT_OK"]),
+        CHAT.text(&["Hi."]),
+    ]);
+    let mut gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    let wake = |client: &mut Client, text: &str| {
+        client.call("wake", &json!({"mode": "now", "text": text}));
+        client.event("heartbeat")["payload"].clone()
+    };
+    let beat = wake(&mut client, "printer: paper out");
+    assert_eq!(beat["status"], "sent", "{beat}");
+    assert_eq!(beat["preview"], "The printer is empty.");
+    let messages = history(&mut client);
+    assert_eq!(
+        messages.iter().map(text).collect::<Vec<_>>(),
+        ["The printer is empty."]
+    );
+    let beat = wake(&mut client, "printer: paper in");
+    assert_eq!(beat["status"], "ok-token", "{beat}");
+    assert_eq!(history(&mut client).len(), 1);
+    send(&mut client, "a", "hello");
+    last_word(&mut client, "a");
+    let asked = provider.asked();
+    let first = &told(&asked[0].body)[0].1;
+    assert!(
+        first.contains("printer: paper out") && first.contains("HEARTBEAT.md"),
+        "{first}"
+    );
+    let third = told(&asked[2].body);
+    assert!(
+        !third.iter().any(|(_, said)| said.contains("HEARTBEAT_OK")),
+        "{third:?}"
+    );
+    gateway.kill();
+    gateway.restart();
+    let mut client = gateway.owner(4);
+    assert_eq!(
+        client.call("last-heartbeat", &json!({}))["status"],
+        "ok-token"
+    );
+}

@@ -12,6 +12,7 @@ pub mod authz;
 pub mod cron;
 pub mod delivery;
 pub mod exec_policy;
+pub mod heartbeat;
 pub mod hook;
 pub mod lane;
 pub mod lockout;

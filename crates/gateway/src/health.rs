@@ -5,24 +5,19 @@
 
 use std::sync::{
     Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
+use clawgate_core::heartbeat;
 use clawgate_store::{Read, SessionFilter, StoreError};
 use serde_json::{Value, json};
 
 use crate::{
     clock::now_ms,
     config::{AgentEntry, Config},
+    heartbeat::{Beat, PROMPT},
     methods::session::{DefaultModel, Held},
 };
-
-/// How often heartbeats are due when they run, milliseconds.
-const HEARTBEAT_EVERY_MS: u64 = 1_800_000;
-const HEARTBEAT_EVERY: &str = "30m";
-/// What a heartbeat turn is asked.
-const HEARTBEAT_PROMPT: &str = "Look through HEARTBEAT.md if the workspace has one and do what is due. \
-     Answer HEARTBEAT_OK when nothing needs attention.";
 
 /// Newest sessions that a status shows.
 const RECENT: i64 = 10;
@@ -158,7 +153,8 @@ pub(crate) struct Health {
     glance: RwLock<Arc<Glance>>,
     /// Where sessions are kept.
     sessions_path: String,
-    heartbeats: AtomicBool,
+    /// Whether somebody switched them on (1) or off (2).
+    heartbeats: AtomicU8,
     text: RwLock<Arc<str>>,
     /// The same with the newest sessions, for those that may read.
     full_text: RwLock<Arc<str>>,
@@ -169,6 +165,8 @@ pub(crate) struct Health {
 #[derive(Debug)]
 struct Configured {
     agents: Arc<[AgentEntry]>,
+    /// How each of them beats.
+    beats: Arc<[Option<Beat>]>,
     /// What an operator should know of the file.
     note: Option<Value>,
 }
@@ -177,8 +175,23 @@ impl Configured {
     fn of(config: &Config) -> Self {
         Self {
             agents: config.agents.clone().into(),
+            beats: config
+                .agents
+                .iter()
+                .enumerate()
+                .map(|(index, agent)| Beat::of(&config.snapshot.parsed, &agent.id, index == 0))
+                .collect(),
             note: None,
         }
+    }
+}
+
+/// As it is kept.
+fn switched(heartbeats: Option<bool>) -> u8 {
+    match heartbeats {
+        None => 0,
+        Some(true) => 1,
+        Some(false) => 2,
     }
 }
 
@@ -197,7 +210,7 @@ impl Health {
         config: &Config,
         sessions_path: String,
         glance: Glance,
-        heartbeats: bool,
+        heartbeats: Option<bool>,
         now_ms: i64,
     ) -> Self {
         let health = Self {
@@ -208,7 +221,7 @@ impl Health {
                 .map_or_else(|| "main".to_owned(), |agent| agent.id.clone()),
             glance: RwLock::new(Arc::new(glance)),
             sessions_path,
-            heartbeats: AtomicBool::new(heartbeats),
+            heartbeats: AtomicU8::new(switched(heartbeats)),
             text: RwLock::new(Arc::from("{}")),
             full_text: RwLock::new(Arc::from("{}")),
             refreshed_at_ms: AtomicU64::new(0),
@@ -304,7 +317,7 @@ impl Health {
                 "path": self.sessions_path, "count": glance.count(Some(agent)), "recent": recent,
             })
         };
-        let enabled = self.heartbeats();
+        let beats = self.configured().beats.clone();
         let agents: Vec<Value> = self
             .agents()
             .iter()
@@ -315,13 +328,14 @@ impl Health {
                     row["name"] = name.as_str().into();
                 }
                 row["isDefault"] = (index == 0).into();
+                let beat = beats.get(index).and_then(Option::as_ref);
                 row["heartbeat"] = json!({
-                    "enabled": enabled && index == 0,
-                    "every": HEARTBEAT_EVERY,
-                    "everyMs": HEARTBEAT_EVERY_MS,
-                    "prompt": HEARTBEAT_PROMPT,
-                    "target": "none",
-                    "ackMaxChars": 300,
+                    "enabled": beat.is_some_and(|beat| self.beats(beat.is_asked_for)),
+                    "every": beat.map_or("30m", |beat| beat.every.as_str()),
+                    "everyMs": beat.map_or(heartbeat::EVERY_MS, |beat| beat.every_ms),
+                    "prompt": beat.map_or(PROMPT, |beat| beat.prompt.as_str()),
+                    "target": beat.map_or("none", |beat| beat.target.as_str()),
+                    "ackMaxChars": beat.map_or(heartbeat::ACK_MAX, |beat| beat.ack_max),
                 });
                 row["sessions"] = sessions(&agent.id);
                 row
@@ -334,7 +348,10 @@ impl Health {
             "channels": {},
             "channelOrder": [],
             "channelLabels": {},
-            "heartbeatSeconds": HEARTBEAT_EVERY_MS / 1_000,
+            "heartbeatSeconds": beats
+                .first()
+                .and_then(Option::as_ref)
+                .map_or(heartbeat::EVERY_MS, |beat| beat.every_ms) / 1_000,
             "defaultAgentId": self.default_agent(),
             "agents": agents,
             "sessions": sessions(self.default_agent()),
@@ -353,12 +370,18 @@ impl Health {
         &self.sessions_path
     }
 
-    pub(crate) fn heartbeats(&self) -> bool {
-        self.heartbeats.load(Ordering::Acquire)
+    /// Whether an agent beats by itself: as somebody switched, else when it is asked for.
+    pub(crate) fn beats(&self, is_asked_for: bool) -> bool {
+        match self.heartbeats.load(Ordering::Acquire) {
+            1 => true,
+            2 => false,
+            _ => is_asked_for,
+        }
     }
 
     pub(crate) fn set_heartbeats(&self, enabled: bool, now_ms: i64) {
-        self.heartbeats.store(enabled, Ordering::Release);
+        self.heartbeats
+            .store(switched(Some(enabled)), Ordering::Release);
         self.refreshed_at_ms.store(0, Ordering::Release);
         self.refresh(now_ms);
         self.status_changed();
@@ -422,16 +445,18 @@ impl Health {
                 })
             })
             .collect();
+        let beats = self.configured().beats.clone();
         let heartbeats: Vec<Value> = self
             .agents()
             .iter()
             .enumerate()
             .map(|(index, agent)| {
+                let beat = beats.get(index).and_then(Option::as_ref);
                 json!({
                     "agentId": agent.id,
-                    "enabled": self.heartbeats() && index == 0,
-                    "every": HEARTBEAT_EVERY,
-                    "everyMs": HEARTBEAT_EVERY_MS,
+                    "enabled": beat.is_some_and(|beat| self.beats(beat.is_asked_for)),
+                    "every": beat.map_or("30m", |beat| beat.every.as_str()),
+                    "everyMs": beat.map_or(heartbeat::EVERY_MS, |beat| beat.every_ms),
                 })
             })
             .collect();

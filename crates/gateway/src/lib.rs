@@ -19,6 +19,7 @@ mod error;
 mod exec_policy;
 mod handshake;
 mod health;
+mod heartbeat;
 mod hub;
 mod import;
 mod lifecycle;
@@ -113,6 +114,7 @@ pub(crate) struct Gateway {
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
     pub turns: turns::Turns,
+    pub heartbeats: heartbeat::Heartbeats,
     pub wizards: wizard::Wizards,
     /// How deliveries go out.
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,

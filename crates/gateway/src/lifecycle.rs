@@ -29,6 +29,7 @@ use crate::{
     credentials::Guard,
     exec_policy::PolicyFile,
     health::{Glance, Health},
+    heartbeat::{self, Heartbeats},
     hub::Hub,
     listen, logs,
     nodes::Nodes,
@@ -207,7 +208,9 @@ async fn serve(
         .and_then(|listener| listener.local_addr().ok())
         .map_or_else(String::new, |address| address.to_string());
     state.announce(&format!("ws://{address}"));
-    let (gateway, mut scheduler, outbox) = open(state, (sources, stamp, config), started)?;
+    let (heart, heartbeats) = heartbeat::open();
+    let (gateway, mut scheduler, outbox) =
+        open(state, (sources, stamp, config), started, heartbeats)?;
     scheduler.take_turns_of(&gateway);
     gateway
         .tasks
@@ -232,6 +235,10 @@ async fn serve(
     );
 
     gateway.tasks.spawn(Arc::clone(&gateway).watch_settings());
+    let beating = Arc::clone(&gateway);
+    gateway
+        .tasks
+        .spawn(heart.run(beating, gateway.stopping.child_token()));
     let resuming = Arc::clone(&gateway);
     gateway
         .tasks
@@ -270,6 +277,7 @@ fn open(
     state: StateDir,
     (sources, stamp, config): (Sources, Stamp, Config),
     started: Instant,
+    heartbeats: Heartbeats,
 ) -> Result<(Arc<Gateway>, scheduler::Scheduler, Outbox), StartError> {
     state.expect_database()?;
     // At a first start both wait for the disk; side by side they wait once.
@@ -284,12 +292,12 @@ fn open(
     let nodes = Nodes::open(&store, &hub, &keys)?;
     let tokens = ApiTokens::open(&store, &hub)?;
     let approvals = Approvals::new(&store, &hub, PolicyFile::of(state.path()));
-    let heartbeats = store
+    let beats = store
         .read_blocking(|db| db.setting(HEARTBEATS_SETTING))?
-        .is_some_and(|value| value == "on");
+        .map(|value| value == "on");
     let sessions = store.path().display().to_string();
     let glance = store.read_blocking(Glance::take)?;
-    let health = Arc::new(Health::new(&config, sessions, glance, heartbeats, now_ms()));
+    let health = Arc::new(Health::new(&config, sessions, glance, beats, now_ms()));
     let main_session_key = format!("agent:{}:main", health.default_agent());
     let boot_id = uuid::Uuid::new_v4().to_string();
     let told = Arc::clone(&health);
@@ -325,6 +333,7 @@ fn open(
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
         turns: Turns::new(&config.snapshot.parsed),
+        heartbeats,
         wizards: crate::wizard::Wizards::default(),
         delivery_way: outbox.way(),
         settings: Settings::new(sources, stamp, &config),

@@ -408,6 +408,7 @@ impl Gateway {
             )));
             self.scheduler.configure_blocking(&config.cron);
         }
+        self.turns.configure(&config.snapshot.parsed);
         self.health.configure(&config, now_ms());
         let ends = |principal: &Principal| {
             let standing = principal.standing.as_deref();

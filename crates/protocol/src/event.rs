@@ -61,6 +61,8 @@ events! {
     Cron = "cron", Gate::Scope(Scope::READ), true;
     /// A step of a turn.
     Agent = "agent", Gate::Scope(Scope::READ), false;
+    /// An agent looked up by itself.
+    Heartbeat = "heartbeat", Gate::Scope(Scope::READ), true;
     /// A message of a conversation.
     Chat = "chat", Gate::Scope(Scope::READ), false;
     /// Wire 4's: a message, to those that asked for its session's.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clawgate_core::{Dialect, session::SessionKey};
+use clawgate_core::{Dialect, heartbeat, session::SessionKey};
 use clawgate_protocol::{ErrorShape, event::Event};
 use clawgate_store::{Appended, Entry, ListedSession, Read, StoreError, Transcript};
 use serde_json::{Map, Value, json};
@@ -285,6 +285,13 @@ impl Shown {
         let role = entry.role.as_deref().unwrap_or_default();
         let is_silent = entry.text.as_deref().map(str::trim) == Some(NO_REPLY);
         if role == "assistant" && is_silent {
+            return None;
+        }
+        // What a heartbeat is asked is nobody's word, and its sign of life is none either.
+        let said = entry.text.as_deref().unwrap_or_default().trim();
+        if message.remove("heartbeat") == Some(Value::Bool(true))
+            || (role == "assistant" && said.starts_with(heartbeat::ACK))
+        {
             return None;
         }
         message.remove("details");

@@ -78,9 +78,12 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     })
 }
 
-pub(crate) fn last_heartbeat(_: &Call<'_>) -> Answer {
-    // None has run: turns come with agents.
-    Answer::Now(Reply::made("null".to_owned()))
+pub(crate) fn last_heartbeat(call: &Call<'_>) -> Answer {
+    let gateway = Arc::clone(call.gateway);
+    later(Ok(()), move |()| async move {
+        let last = gateway.last_heartbeat().await;
+        last.map(Reply::made).map_err(|error| error::store(&error))
+    })
 }
 
 pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
@@ -119,14 +122,17 @@ pub(crate) fn wake(call: &Call<'_>) -> Answer {
         call.check(&value, &Shape::Object(WAKE))?;
         let params: WakeParams = call.parse(value)?;
         let key = call.gateway.session_to_wake(&params)?;
-        Ok((params.text.trim().to_owned(), key))
+        Ok((params.text.trim().to_owned(), key, params.mode == "now"))
     };
     let gateway = Arc::clone(call.gateway);
-    later(read(), move |(text, key)| async move {
+    later(read(), move |(text, key, at_once)| async move {
         if text.is_empty() {
             return Ok(Reply::json(&json!({"ok": false})));
         }
-        gateway.queue_event_for(key, text).await?;
+        gateway.queue_event_for(key.clone(), text).await?;
+        if at_once {
+            gateway.heartbeats.wake(&key, "wake");
+        }
         Ok(Reply::json(&json!({"ok": true})))
     })
 }

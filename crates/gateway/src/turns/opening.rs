@@ -11,7 +11,10 @@ use clawgate_store::{Appended, StoreError, Transcript, Tx};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::{Run, wanted::Wanted};
+use super::{
+    Run,
+    wanted::{Origin, Wanted},
+};
 use crate::{
     methods::session::{DefaultModel, Held, free_name, row},
     transcript::{message_entry, new_entry_id},
@@ -132,12 +135,16 @@ fn user_message(wanted: &Wanted, words: &str, at_ms: i64) -> Value {
     for image in &wanted.images {
         content.push(json!({"type": "image", "data": image.data, "mimeType": image.mime}));
     }
-    json!({
+    let mut message = json!({
         "role": "user",
         "content": content,
         "timestamp": at_ms,
         "idempotencyKey": wanted.run_id,
-    })
+    });
+    if wanted.origin == Origin::Heartbeat {
+        message["heartbeat"] = json!(true);
+    }
+    message
 }
 
 /// Begins a turn and those that it answers too. `None` when it began before, or is over.

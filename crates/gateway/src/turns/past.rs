@@ -2,6 +2,7 @@
 //! speaks, every call with its result.
 
 use clawgate_agent::{Answer, Message, ToolCall, ToolResult};
+use clawgate_core::heartbeat;
 use clawgate_store::{Entry, Read, StoreError, Transcript};
 use serde_json::Value;
 
@@ -43,6 +44,7 @@ pub(super) fn read(db: &Read<'_>, of: &Transcript, bytes_max: usize) -> Result<P
     })?;
     newest.reverse();
     // A conversation begins with somebody who speaks.
+    without_silence(&mut newest);
     let begins = newest
         .iter()
         .position(|entry| entry.role.as_deref() == Some("user"))
@@ -64,6 +66,39 @@ pub(super) fn read(db: &Read<'_>, of: &Transcript, bytes_max: usize) -> Result<P
         is_cut,
         bytes,
     })
+}
+
+/// Leaves out heartbeats that had nothing to say: they would fill a conversation with nothing.
+fn without_silence(entries: &mut Vec<Entry>) {
+    let is_beat = |entry: &Entry| {
+        entry.role.as_deref() == Some("user") && entry.body.contains("\"heartbeat\":true")
+    };
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    let mut beat: Vec<Entry> = Vec::new();
+    let settle = |beat: &mut Vec<Entry>, kept: &mut Vec<Entry>| {
+        let last = beat
+            .last()
+            .filter(|entry| entry.role.as_deref() == Some("assistant"));
+        let answer = last.map(|entry| entry.text.as_deref().unwrap_or_default());
+        let silent =
+            answer.is_some_and(|answer| heartbeat::said(answer, heartbeat::ACK_MAX).is_none());
+        if silent {
+            beat.clear();
+        }
+        kept.append(beat);
+    };
+    for entry in entries.drain(..) {
+        if entry.role.as_deref() == Some("user") {
+            settle(&mut beat, &mut kept);
+        }
+        if is_beat(&entry) || !beat.is_empty() {
+            beat.push(entry);
+        } else {
+            kept.push(entry);
+        }
+    }
+    settle(&mut beat, &mut kept);
+    *entries = kept;
 }
 
 fn weight(entry: &Entry) -> usize {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clawgate_agent::Usage;
 use clawgate_core::{
-    Dialect,
+    Dialect, heartbeat,
     session::SessionKey,
     turn::{End, FailureKind},
 };
@@ -25,8 +25,6 @@ use crate::{
 
 /// Characters of an answer that are kept with its run, for whoever asks under the same key again.
 const ANSWER_MAX: usize = 64 << 10;
-/// What an agent says when it has nothing to say.
-const SILENT: &str = "NO_REPLY";
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +80,8 @@ pub(crate) struct Ended {
     /// Things that were refused because nobody was there to allow them.
     pub(crate) denied: Vec<String>,
     pub(crate) session_id: Option<String>,
+    /// Characters beside the word of a heartbeat that are still nothing; none in other turns.
+    pub(crate) ack_max: usize,
     /// What the prompt consisted of.
     pub(crate) report: Option<Value>,
 }
@@ -104,6 +104,7 @@ impl Ended {
             attempts: Vec::new(),
             denied: Vec::new(),
             session_id: None,
+            ack_max: 0,
             report: None,
         }
     }
@@ -154,8 +155,7 @@ impl Ended {
 
     /// Whether there is nothing that anybody is to be shown.
     pub(crate) fn is_silent(&self) -> bool {
-        let said = self.answer.trim();
-        self.status == Status::Ok && (said.is_empty() || said.starts_with(SILENT))
+        self.status == Status::Ok && heartbeat::said(&self.answer, self.ack_max).is_none()
     }
 
     pub(super) fn lifecycle(&self) -> Value {
@@ -289,6 +289,9 @@ pub(super) async fn settle(
     };
     ended.ended_at_ms = now_ms();
     ended.text = leader.voice.said();
+    if leader.wanted.origin == super::Origin::Heartbeat {
+        ended.ack_max = heartbeat::ACK_MAX;
+    }
     let unfinished = leader.voice.unfinished();
     let written = {
         let (teller, leader, runs) = (Arc::clone(gateway), Arc::clone(&leader), runs.clone());

@@ -242,7 +242,8 @@ impl Voice {
         self.flush(gateway);
         let mut said = self.lock();
         self.tell(gateway, &mut said, "lifecycle", ended.lifecycle());
-        if self.is_heartbeat {
+        // A heartbeat that has nothing to say is told to nobody.
+        if self.is_heartbeat && (ended.is_silent() || ended.status != super::Status::Ok) {
             return;
         }
         let ids = std::iter::once((self.run_id.as_str(), self.written_key.as_str()));

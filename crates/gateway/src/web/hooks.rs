@@ -307,6 +307,9 @@ async fn wake(
         return failure(StatusCode::SERVICE_UNAVAILABLE, shape.message);
     }
     gateway.health.status_changed();
+    if mode == HookMode::Now {
+        gateway.heartbeats.wake(&gateway.main_session_key, "hook");
+    }
     tracing::info!(hook = seen.name, mode = mode.as_str(), "a hook left a text");
     json_reply(StatusCode::OK, &json!({"ok": true, "mode": mode.as_str()}))
 }

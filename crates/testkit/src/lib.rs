@@ -13,6 +13,7 @@ mod connect;
 mod device;
 mod gateway;
 mod http;
+pub mod provider;
 mod socket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -10,7 +10,9 @@ mod model;
 mod run;
 mod tool;
 
-pub use message::{Answer, Message, Stop, ToolCall, ToolResult, Usage};
-pub use model::{Api, Delta, Endpoint, Model, ModelLimits, Models, Request, SetupError, ToolSpec};
+pub use message::{Answer, Image, Message, Said, Stop, ToolCall, ToolResult, Usage};
+pub use model::{
+    Api, Delta, Endpoint, Model, ModelLimits, Models, Request, SetupError, Thinking, ToolSpec,
+};
 pub use run::{Ended, Record, Toolbox, TurnRequest, run};
 pub use tool::{Output, Tool, ToolSet, Working};

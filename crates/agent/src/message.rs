@@ -6,11 +6,46 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// What somebody said to the agent.
-    User(String),
+    User(Said),
     /// What a model answered.
     Answer(Answer),
     /// What a tool gave back.
     ToolResult(ToolResult),
+}
+
+impl Message {
+    /// A text that somebody said.
+    #[must_use]
+    pub fn user(text: impl Into<String>) -> Self {
+        Self::User(Said {
+            text: text.into(),
+            images: Vec::new(),
+        })
+    }
+}
+
+/// What somebody said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// In words, possibly none.
+    pub text: String,
+    /// What was shown with it. A model that takes no images is told how many there were.
+    pub images: Vec<Image>,
+}
+
+/// A picture.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    /// `image/png` and the like.
+    pub mime: String,
+    /// Its bytes in base64.
+    pub base64: String,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({}, {} characters)", self.mime, self.base64.len())
+    }
 }
 
 /// A model's answer.
@@ -80,7 +115,8 @@ pub struct ToolCall {
     pub name: String,
     /// What it is called with: an object, or a text where the model wrote no JSON.
     pub arguments: Value,
-    /// What the provider wants back as it came.
+    /// What the provider wants back as it came, each with the protocol's name before it; it goes
+    /// to no provider of another protocol.
     pub signatures: Option<Vec<String>>,
 }
 

@@ -1,28 +1,40 @@
 //! A model, asked over HTTP.
 //!
-//! The dialects of the providers are the `genai` crate's; what is ours is where a request may go and
-//! with which key, how long each phase may take, how large an answer may grow, and what a failure
-//! means.
+//! Each protocol is a file with two functions: what is asked (`body`), and what one event of the
+//! answer says (`take`). What they have in common is here: where a request may go and with which
+//! key, how long each phase may take, how large an answer may grow, and what a failure means.
 
+mod anthropic;
+mod chat;
+mod draft;
 mod failure;
+mod google;
+mod lines;
+mod ollama;
+mod responses;
 
 use std::{sync::Arc, time::Duration};
 
 use clawgate_core::turn::{Failure, FailureKind};
-use futures_util::StreamExt as _;
-use genai::{
-    Client, ModelIden, ServiceTarget,
-    adapter::AdapterKind,
-    chat::{
-        ChatMessage, ChatOptions, ChatRequest, ChatStreamEvent, ContentPart, MessageContent,
-        StopReason, StreamEnd, Tool, ToolResponse,
-    },
-    resolver::{AuthData, Endpoint as Target},
+use draft::Draft;
+use lines::{Frames, Framing};
+use reqwest::{
+    RequestBuilder, Response,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
+use tokio::time::timeout;
 
-use crate::message::{Answer, Message, Stop, ToolCall, Usage};
+use crate::message::{Answer, Message, Said};
+
+/// Bytes of a refusal that are read.
+const REFUSAL_MAX: usize = 64 << 10;
+/// Bytes on the wire for each byte of an answer: what surrounds a short piece of text is long.
+const WIRE_FACTOR: usize = 64;
+/// How long the end of the transfer is waited for when the answer is whole, so that the connection
+/// can be used again.
+const TAIL: Duration = Duration::from_millis(20);
 
 /// The protocol that a provider speaks; the words are those of `models.providers.<id>.api`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,20 +79,90 @@ impl Api {
         Self::ALL.into_iter().find(|api| api.as_str() == word)
     }
 
-    const fn adapter(self) -> AdapterKind {
+    const fn framing(self) -> Framing {
         match self {
-            Self::OpenAiCompletions => AdapterKind::OpenAI,
-            Self::OpenAiResponses => AdapterKind::OpenAIResp,
-            Self::AnthropicMessages => AdapterKind::Anthropic,
-            Self::Google => AdapterKind::Gemini,
-            Self::Ollama => AdapterKind::Ollama,
+            Self::Ollama => Framing::Lines,
+            _ => Framing::Sse,
         }
     }
 
-    /// Whether the end of the stream is all that says that an answer is whole. What has no reason
-    /// to have stopped was then cut off.
-    const fn ends_silently(self) -> bool {
-        matches!(self, Self::Google | Self::OpenAiResponses)
+    fn body(self, model: &Model, request: &Request<'_>) -> Value {
+        match self {
+            Self::OpenAiCompletions => chat::body(model, request),
+            Self::OpenAiResponses => responses::body(model, request),
+            Self::AnthropicMessages => anthropic::body(model, request),
+            Self::Google => google::body(model, request),
+            Self::Ollama => ollama::body(model, request),
+        }
+    }
+
+    /// Reads one event.
+    fn take(self, draft: &mut Draft<'_>, event: &str) -> Result<(), Failure> {
+        if event.trim() == "[DONE]" {
+            chat::done(draft);
+            return Ok(());
+        }
+        let event: Value = serde_json::from_str(event).map_err(failure::malformed)?;
+        match self {
+            Self::OpenAiCompletions => chat::take(draft, &event),
+            Self::OpenAiResponses => responses::take(draft, &event),
+            Self::AnthropicMessages => anthropic::take(draft, &event),
+            Self::Google => google::take(draft, &event),
+            Self::Ollama => ollama::take(draft, &event),
+        }
+    }
+}
+
+/// How much a model is to think before it answers. Only models that are said to reason are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Thinking {
+    /// `off`.
+    #[default]
+    Off,
+    /// `minimal`.
+    Minimal,
+    /// `low`.
+    Low,
+    /// `medium`.
+    Medium,
+    /// `high`.
+    High,
+    /// `xhigh`.
+    XHigh,
+    /// `adaptive`: as it sees fit.
+    Adaptive,
+}
+
+impl Thinking {
+    /// Every level.
+    pub const ALL: [Self; 7] = [
+        Self::Off,
+        Self::Minimal,
+        Self::Low,
+        Self::Medium,
+        Self::High,
+        Self::XHigh,
+        Self::Adaptive,
+    ];
+
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Adaptive => "adaptive",
+        }
+    }
+
+    /// Reads [`as_str`](Self::as_str) back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == word)
     }
 }
 
@@ -89,6 +171,9 @@ impl Api {
 pub struct Endpoint {
     base_url: String,
     key: Option<SecretString>,
+    /// Whether the key goes in `Authorization`, whatever the protocol has for it.
+    is_bearer: bool,
+    headers: Vec<(String, SecretString)>,
 }
 
 impl Endpoint {
@@ -96,15 +181,45 @@ impl Endpoint {
     #[must_use]
     pub fn new(base_url: &str, api: Api, key: Option<SecretString>) -> Self {
         let mut base_url = base_url.trim().trim_end_matches('/').to_owned();
-        // The address of the service alone is how its own clients are configured.
-        let has_path = base_url
-            .split_once("://")
-            .is_some_and(|(_, rest)| rest.contains('/'));
-        if api == Api::AnthropicMessages && !has_path {
+        // Its own clients are configured without the version.
+        if api == Api::AnthropicMessages && !base_url.ends_with("/v1") {
             base_url.push_str("/v1");
         }
-        base_url.push('/');
-        Self { base_url, key }
+        if api == Api::Ollama {
+            let bare = base_url.trim_end_matches("/v1").trim_end_matches("/api");
+            base_url.truncate(bare.len());
+        }
+        Self {
+            base_url,
+            key,
+            is_bearer: matches!(
+                api,
+                Api::OpenAiCompletions | Api::OpenAiResponses | Api::Ollama
+            ),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Sends the key in `Authorization`, whatever the protocol has for it.
+    #[must_use]
+    pub fn bearer(mut self) -> Self {
+        self.is_bearer = true;
+        self
+    }
+
+    /// With further headers. They are as secret as the key.
+    #[must_use]
+    pub fn with_headers(mut self, headers: Vec<(String, SecretString)>) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// Whether its host is this domain or below it.
+    fn is_of(&self, domain: &str) -> bool {
+        let rest = self.base_url.split_once("://").map_or("", |(_, rest)| rest);
+        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        host.strip_suffix(domain)
+            .is_some_and(|before| before.is_empty() || before.ends_with('.'))
     }
 }
 
@@ -121,6 +236,54 @@ pub struct Model {
     pub endpoint: Endpoint,
     /// Tokens of an answer at most.
     pub output_max: Option<u32>,
+    /// Tokens of everything that it can look at, if that is known.
+    pub context_window: Option<u64>,
+    /// Whether it can think before it answers.
+    pub reasoning: bool,
+    /// How much it is to think, if it can.
+    pub thinking: Thinking,
+    /// Whether it can look at images.
+    pub images: bool,
+}
+
+impl Model {
+    /// A model of which nothing else is known: it takes text and gives text.
+    #[must_use]
+    pub fn new(provider: &str, id: &str, api: Api, endpoint: Endpoint) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            id: id.to_owned(),
+            api,
+            endpoint,
+            output_max: None,
+            context_window: None,
+            reasoning: false,
+            thinking: Thinking::Off,
+            images: false,
+        }
+    }
+
+    /// The level, where the model can be told one.
+    fn thinks(&self) -> Option<Thinking> {
+        self.reasoning.then_some(self.thinking)
+    }
+
+    /// OpenAI's word for the level; none where it is to do as it does by itself.
+    fn effort(&self) -> Option<&'static str> {
+        match self.thinks()? {
+            Thinking::Off | Thinking::Adaptive => None,
+            level => Some(level.as_str()),
+        }
+    }
+
+    /// The words of what somebody said; of images that it cannot see it is told at least.
+    fn words(&self, said: &Said) -> String {
+        if self.images {
+            said.text.clone()
+        } else {
+            in_words(said)
+        }
+    }
 }
 
 /// A tool, as a model is told of it.
@@ -196,8 +359,7 @@ impl std::error::Error for SetupError {}
 /// Asks models. Connections are kept and shared.
 #[derive(Clone, Debug)]
 pub struct Models {
-    client: Client,
-    options: ChatOptions,
+    client: reqwest::Client,
     limits: ModelLimits,
 }
 
@@ -217,7 +379,7 @@ impl Models {
             .map_err(|error| setup(&error))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let http = reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -226,22 +388,7 @@ impl Models {
             .user_agent(concat!("clawgate/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| setup(&error))?;
-        let client = Client::builder()
-            .with_reqwest(http)
-            .build()
-            .map_err(|error| setup(&error))?;
-        let options = ChatOptions::default()
-            .with_capture_usage(true)
-            .with_capture_content(true)
-            .with_capture_reasoning_content(true)
-            .with_capture_tool_calls(true)
-            .with_stream_header_timeout(limits.first_byte)
-            .with_stream_read_timeout(limits.between);
-        Ok(Self {
-            client,
-            options,
-            limits,
-        })
+        Ok(Self { client, limits })
     }
 
     /// Asks once, streaming. Dropping the future closes the request.
@@ -254,201 +401,224 @@ impl Models {
         request: &Request<'_>,
         on_delta: &mut (dyn FnMut(Delta<'_>) + Send),
     ) -> Result<Answer, Failure> {
-        let mut seen = Seen::default();
-        let asked = self.stream(model, request, on_delta, &mut seen);
-        let outcome = match tokio::time::timeout(self.limits.whole, asked).await {
+        let mut draft = Draft::new(self.limits.bytes, on_delta);
+        let asked = self.stream(model, request, &mut draft);
+        let outcome = match timeout(self.limits.whole, asked).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(failure::of(
-                FailureKind::Timeout,
-                format!(
-                    "the answer was not whole after {} s",
-                    self.limits.whole.as_secs()
-                ),
-            )),
+            Err(_) => Err(failure::late(&format!(
+                "the answer was not whole after {} s",
+                self.limits.whole.as_secs()
+            ))),
         };
-        outcome.map_err(|failure| Failure {
-            partial: seen.said,
-            message: failure::without(&failure.message, model.endpoint.key.as_ref()),
-            ..failure
-        })
+        let partial = draft.said;
+        outcome
+            .and_then(|()| draft.into_answer())
+            .map_err(|failure| Failure {
+                partial,
+                message: model.endpoint.without_secrets(&failure.message),
+                ..failure
+            })
     }
 
     async fn stream(
         &self,
         model: &Model,
         request: &Request<'_>,
-        on_delta: &mut (dyn FnMut(Delta<'_>) + Send),
-        seen: &mut Seen,
-    ) -> Result<Answer, Failure> {
-        let mut options = self.options.clone();
-        options.max_tokens = model.output_max;
-        let target = ServiceTarget {
-            endpoint: Target::from_owned(model.endpoint.base_url.as_str()),
-            // A provider without a key is a server of one's own; most protocols want a word there.
-            auth: AuthData::from_single(
-                model
-                    .endpoint
-                    .key
-                    .as_ref()
-                    .map_or("none", |key| key.expose_secret()),
-            ),
-            model: ModelIden::new(model.api.adapter(), model.id.as_str()),
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Failure> {
+        let limits = &self.limits;
+        let sent = self.request(model, request)?.send();
+        let mut answer = match timeout(limits.first_byte, sent).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(failure::unreachable(&error)),
+            Err(_) => {
+                return Err(failure::late(
+                    "the provider did not begin to answer in time",
+                ));
+            }
         };
-        let answer = self
-            .client
-            .exec_chat_stream(target, chat(request), Some(&options))
-            .await
-            .map_err(|error| failure::read(&error))?;
-        let mut stream = answer.stream;
-        while let Some(event) = stream.next().await {
-            match event.map_err(|error| failure::read(&error))? {
-                ChatStreamEvent::Chunk(chunk) => {
-                    seen.grow(chunk.content.len(), self.limits.bytes)?;
-                    seen.said = true;
-                    on_delta(Delta::Text(&chunk.content));
-                }
-                ChatStreamEvent::ReasoningChunk(chunk) => {
-                    seen.grow(chunk.content.len(), self.limits.bytes)?;
-                    on_delta(Delta::Thinking(&chunk.content));
-                }
-                // It has all the arguments so far.
-                ChatStreamEvent::ToolCallChunk(chunk) => {
-                    let call = &chunk.tool_call;
-                    let arguments = call.fn_arguments.as_str().map_or(0, str::len);
-                    if arguments > self.limits.bytes {
-                        return Err(failure::too_large(self.limits.bytes));
+        let status = answer.status();
+        if !status.is_success() {
+            let headers = answer.headers().clone();
+            let body = refusal(&mut answer, limits.between).await;
+            return Err(failure::answered(status, &body, &headers));
+        }
+        if let Some(kind) = no_stream(&answer, model.api) {
+            let body = refusal(&mut answer, limits.between).await;
+            return Err(match serde_json::from_str::<Value>(&body) {
+                Ok(body) if body.get("error").is_some() => failure::told(&body),
+                _ => failure::malformed(format!("it is {kind} and no stream of events")),
+            });
+        }
+        let mut frames = Frames::new(model.api.framing(), limits.bytes.saturating_mul(2));
+        let mut wire = 0_usize;
+        let mut patience = limits.first_byte;
+        while !draft.is_over {
+            let chunk = match timeout(patience, answer.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => {
+                    // An event that lacks nothing but its end; half of one is no error of its own.
+                    if let Some(rest) = frames.rest()
+                        && (rest.trim() == "[DONE]" || serde_json::from_str::<Value>(&rest).is_ok())
+                    {
+                        model.api.take(draft, &rest)?;
                     }
+                    return Ok(());
                 }
-                ChatStreamEvent::End(end) => return whole(model.api, end),
-                ChatStreamEvent::Start
-                | ChatStreamEvent::ThoughtSignatureChunk(_)
-                | ChatStreamEvent::Heartbeat => {}
+                // What is whole is not less so for a bad end of the transfer.
+                Ok(Err(_)) if draft.stop.is_some() => return Ok(()),
+                Ok(Err(_)) => return Err(failure::cut()),
+                Err(_) if draft.stop.is_some() => return Ok(()),
+                Err(_) => return Err(failure::late("the answer stood still for too long")),
+            };
+            patience = limits.between;
+            wire = wire.saturating_add(chunk.len());
+            if wire > limits.bytes.saturating_mul(WIRE_FACTOR) {
+                return Err(failure::too_large(limits.bytes));
+            }
+            for event in frames.push(&chunk)? {
+                model.api.take(draft, &event)?;
+                if draft.is_over {
+                    break;
+                }
             }
         }
-        Err(failure::cut())
-    }
-}
-
-/// What came in so far.
-#[derive(Debug, Default)]
-struct Seen {
-    bytes: usize,
-    /// Whether a reader saw any of it.
-    said: bool,
-}
-
-impl Seen {
-    fn grow(&mut self, by: usize, bound: usize) -> Result<(), Failure> {
-        self.bytes += by;
-        if self.bytes > bound {
-            return Err(failure::too_large(bound));
-        }
+        let _ = timeout(TAIL, answer.chunk()).await;
         Ok(())
     }
-}
 
-fn chat(request: &Request<'_>) -> ChatRequest {
-    let mut chat = ChatRequest::new(request.messages.iter().map(message).collect());
-    if !request.system.is_empty() {
-        chat = chat.with_system(request.system);
-    }
-    if !request.tools.is_empty() {
-        chat = chat.with_tools(request.tools.iter().map(|tool| {
-            Tool::new(tool.name.as_str())
-                .with_description(tool.description.as_str())
-                .with_schema(tool.parameters.clone())
-        }));
-    }
-    chat
-}
-
-fn message(message: &Message) -> ChatMessage {
-    match message {
-        Message::User(text) => ChatMessage::user(text.as_str()),
-        Message::Answer(answer) => {
-            let mut parts = Vec::with_capacity(1 + answer.calls.len());
-            if !answer.text.is_empty() || answer.calls.is_empty() {
-                parts.push(ContentPart::from_text(answer.text.as_str()));
+    fn request(&self, model: &Model, request: &Request<'_>) -> Result<RequestBuilder, Failure> {
+        let endpoint = &model.endpoint;
+        let base = endpoint.base_url.as_str();
+        let url = match model.api {
+            Api::OpenAiCompletions => format!("{base}/chat/completions"),
+            Api::OpenAiResponses => format!("{base}/responses"),
+            Api::AnthropicMessages => format!("{base}/messages"),
+            Api::Google => {
+                let id = model.id.trim_start_matches("models/");
+                // A name is one part of the path, whatever stands in it.
+                if id.contains(['/', '?', '#', '%']) || id.contains("..") {
+                    return Err(failure::of(
+                        FailureKind::NoModel,
+                        format!("\"{id}\" is no name of a model there"),
+                    ));
+                }
+                format!("{base}/models/{id}:streamGenerateContent?alt=sse")
             }
-            for call in &answer.calls {
-                parts.push(ContentPart::ToolCall(genai::chat::ToolCall {
-                    call_id: call.id.clone(),
-                    fn_name: call.name.clone(),
-                    fn_arguments: call.arguments.clone(),
-                    thought_signatures: call.signatures.clone(),
-                }));
-            }
-            ChatMessage::assistant(MessageContent::from_parts(parts))
-        }
-        Message::ToolResult(result) => ChatMessage::from(
-            ToolResponse::new(result.call_id.as_str(), result.text.as_str())
-                .with_fn_name(result.name.as_str()),
-        ),
-    }
-}
-
-/// The answer at the end of its stream.
-fn whole(api: Api, mut end: StreamEnd) -> Result<Answer, Failure> {
-    let Some(stop) = end.captured_stop_reason.take() else {
-        if api.ends_silently() {
-            return Err(failure::cut());
-        }
-        return Ok(answer(end, Stop::Done));
-    };
-    let stop = match stop {
-        StopReason::MaxTokens(_) => Stop::Length,
-        StopReason::ToolCall(_) => Stop::Tools,
-        StopReason::ContentFilter(_) => Stop::Filtered,
-        StopReason::Completed(_) | StopReason::StopSequence(_) | StopReason::Other(_) => Stop::Done,
-    };
-    Ok(answer(end, stop))
-}
-
-fn answer(end: StreamEnd, stop: Stop) -> Answer {
-    let usage = end
-        .captured_usage
-        .as_ref()
-        .map_or_else(Usage::default, usage);
-    let mut answer = Answer {
-        thinking: end
-            .captured_reasoning_content
-            .filter(|text| !text.is_empty()),
-        usage,
-        stop,
-        ..Answer::default()
-    };
-    for part in end
-        .captured_content
-        .map(MessageContent::into_parts)
-        .unwrap_or_default()
-    {
-        match part {
-            ContentPart::Text(text) => answer.text.push_str(&text),
-            ContentPart::ToolCall(call) => answer.calls.push(ToolCall {
-                id: call.call_id,
-                name: call.fn_name,
-                arguments: call.fn_arguments,
-                signatures: call.thought_signatures,
+            Api::Ollama => format!("{base}/api/chat"),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            ACCEPT,
+            HeaderValue::from_static(match model.api.framing() {
+                Framing::Sse => "text/event-stream",
+                Framing::Lines => "application/x-ndjson",
             }),
-            _ => {}
+        );
+        if model.api == Api::AnthropicMessages {
+            headers.insert(
+                HeaderName::from_static("anthropic-version"),
+                HeaderValue::from_static("2023-06-01"),
+            );
         }
+        if let Some(key) = &endpoint.key {
+            let (name, value) = match model.api {
+                Api::AnthropicMessages if !endpoint.is_bearer => ("x-api-key", None),
+                Api::Google if !endpoint.is_bearer => ("x-goog-api-key", None),
+                _ => ("authorization", Some("Bearer ")),
+            };
+            let value = format!("{}{}", value.unwrap_or_default(), key.expose_secret());
+            headers.insert(HeaderName::from_static(name), secret_header(&value, "key")?);
+        }
+        for (name, value) in &endpoint.headers {
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                failure::of(
+                    FailureKind::Invalid,
+                    format!("\"{name}\" is no name of a header"),
+                )
+            })?;
+            headers.insert(parsed, secret_header(value.expose_secret(), name)?);
+        }
+        Ok(self
+            .client
+            .post(url)
+            .headers(headers)
+            .body(model.api.body(model, request).to_string()))
     }
-    if !answer.calls.is_empty() && answer.stop == Stop::Done {
-        answer.stop = Stop::Tools;
-    }
-    answer
 }
 
-/// What is read from a cache is counted once here; providers count it among what was read.
-fn usage(told: &genai::chat::Usage) -> Usage {
-    let count = |n: Option<i32>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-    let details = told.prompt_tokens_details.as_ref();
-    let cache_read = count(details.and_then(|details| details.cached_tokens));
-    let cache_write = count(details.and_then(|details| details.cache_creation_tokens));
-    Usage {
-        input: count(told.prompt_tokens).saturating_sub(cache_read + cache_write),
-        output: count(told.completion_tokens),
-        cache_read,
-        cache_write,
+impl Endpoint {
+    /// A message without the key and what is as secret, should a provider repeat it.
+    fn without_secrets(&self, message: &str) -> String {
+        let message = failure::without(message, self.key.as_ref());
+        self.headers.iter().fold(message, |message, (_, value)| {
+            failure::without(&message, Some(value))
+        })
+    }
+}
+
+fn secret_header(value: &str, what: &str) -> Result<HeaderValue, Failure> {
+    let mut header = HeaderValue::from_str(value.trim()).map_err(|_| {
+        failure::of(
+            FailureKind::Auth,
+            format!("the {what} of the provider holds characters that no header can"),
+        )
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// What an answer is that says itself that it is no stream.
+fn no_stream(answer: &Response, api: Api) -> Option<String> {
+    let kind = answer.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next()?.trim().to_ascii_lowercase();
+    let is_page = kind == "text/html";
+    let is_whole = kind == "application/json" && api.framing() == Framing::Sse;
+    (is_page || is_whole).then_some(kind)
+}
+
+/// The beginning of what a provider says instead of an answer.
+async fn refusal(answer: &mut Response, patience: Duration) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Ok(Some(chunk))) = timeout(patience, answer.chunk()).await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= REFUSAL_MAX {
+            bytes.truncate(REFUSAL_MAX);
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A number of tokens.
+fn count(value: Option<&Value>) -> u64 {
+    value.and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// What somebody said, for a model that cannot see.
+fn in_words(said: &Said) -> String {
+    if said.images.is_empty() {
+        return said.text.clone();
+    }
+    let many = said.images.len();
+    format!("{}\n\n[images that you cannot see: {many}]", said.text)
+        .trim_start()
+        .to_owned()
+}
+
+/// The arguments of a call as the text that a model writes.
+fn arguments_text(arguments: &Value) -> String {
+    match arguments {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The arguments of a call, for a protocol that takes nothing but objects.
+fn arguments_object(arguments: &Value) -> Value {
+    match arguments {
+        Value::Object(_) => arguments.clone(),
+        other => serde_json::json!({"malformed": other}),
     }
 }

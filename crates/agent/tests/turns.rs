@@ -1,6 +1,9 @@
 //! Whole turns: a scripted provider, real HTTP, tools that are really called.
 
-mod support;
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test"
+)]
 
 use std::{sync::Mutex, time::Duration};
 
@@ -9,8 +12,8 @@ use clawgate_agent::{
     ToolSpec, Toolbox, TurnRequest, run,
 };
 use clawgate_core::turn::{End, FailureKind, TurnLimits};
+use clawgate_testkit::provider::{Dialect, Provider, Say};
 use serde_json::{Value, json};
-use support::{Provider, Say};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]
@@ -79,56 +82,31 @@ impl Toolbox for Echo {
 }
 
 fn text(words: &str) -> Say {
-    Say::Stream(vec![
-        data(
-            &json!({"choices": [{"index": 0, "delta": {"content": words}, "finish_reason": null}]}),
-        ),
-        data(
-            &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}),
-        ),
-        "data: [DONE]\n\n".to_owned(),
-    ])
+    Dialect::Chat.text(&[words])
 }
 
 fn calls(numbers: &[i64]) -> Say {
-    let calls: Vec<Value> = numbers
+    let ids: Vec<String> = numbers.iter().map(|number| format!("c{number}")).collect();
+    let calls: Vec<(&str, &str, Value)> = numbers
         .iter()
-        .enumerate()
-        .map(|(index, number)| {
-            json!({"index": index, "id": format!("c{number}"), "type": "function",
-                   "function": {"name": "echo", "arguments": json!({"n": number}).to_string()}})
-        })
+        .zip(&ids)
+        .map(|(number, id)| (id.as_str(), "echo", json!({"n": number})))
         .collect();
-    Say::Stream(vec![
-        data(
-            &json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": null}]}),
-        ),
-        data(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})),
-        "data: [DONE]\n\n".to_owned(),
-    ])
+    Dialect::Chat.calls(&calls)
 }
 
 fn refused(status: u16) -> Say {
-    Say::Whole(
-        status,
-        Vec::new(),
-        json!({"error": {"message": "no"}}).to_string(),
-    )
-}
-
-fn data(value: &Value) -> String {
-    format!("data: {value}\n\n")
+    Say::refused(status, "no")
 }
 
 fn model(provider: &Provider) -> Model {
-    let api = Api::OpenAiCompletions;
-    Model {
-        provider: "scripted".to_owned(),
-        id: "m".to_owned(),
-        api,
-        endpoint: Endpoint::new(&provider.url(), api, None),
-        output_max: None,
-    }
+    model_of(provider, Dialect::Chat)
+}
+
+fn model_of(provider: &Provider, dialect: Dialect) -> Model {
+    let api = Api::parse(dialect.api()).expect("both know the same protocols");
+    let endpoint = Endpoint::new(&provider.url(dialect), api, None);
+    Model::new("scripted", "m", api, endpoint)
 }
 
 async fn turn(models: Vec<Model>, kept: &mut Kept, tools: &Echo) -> Ended {
@@ -141,7 +119,7 @@ async fn turn(models: Vec<Model>, kept: &mut Kept, tools: &Echo) -> Ended {
     let request = TurnRequest {
         models,
         system: "You are a test.".to_owned(),
-        messages: vec![Message::User("Go".to_owned())],
+        messages: vec![Message::user("Go")],
         limits: TurnLimits {
             pause_ms: 1,
             ..TurnLimits::default()
@@ -153,12 +131,12 @@ async fn turn(models: Vec<Model>, kept: &mut Kept, tools: &Echo) -> Ended {
 
 #[tokio::test]
 async fn a_turn_runs_its_tools_and_ends_with_the_answer() {
-    let provider = Provider::start(vec![calls(&[1, 2]), calls(&[3]), text("done")]).await;
+    let provider = Provider::start(vec![calls(&[1, 2]), calls(&[3]), text("done")]);
     let (mut kept, tools) = (Kept::default(), Echo::new());
     let ended = turn(vec![model(&provider)], &mut kept, &tools).await;
     assert_eq!(ended.end, End::Answered);
     assert_eq!(ended.answer.unwrap().text, "done");
-    assert_eq!(ended.usage.total(), 7);
+    assert_eq!(ended.usage.total(), 3 * 15);
     assert_eq!(
         *tools.called.lock().unwrap(),
         [json!({"n": 1}), json!({"n": 2}), json!({"n": 3})]
@@ -182,31 +160,85 @@ async fn a_turn_runs_its_tools_and_ends_with_the_answer() {
 
 #[tokio::test]
 async fn a_failing_provider_is_asked_as_often_as_the_budget_says() {
-    let provider = Provider::start(vec![refused(500)]).await;
+    for dialect in Dialect::ALL {
+        for (say, kind) in [
+            (refused(500), FailureKind::Server),
+            (refused(529), FailureKind::Overloaded),
+            (
+                refused(429).header("retry-after-ms", "1"),
+                FailureKind::RateLimited,
+            ),
+        ] {
+            let provider = Provider::start(vec![say]);
+            let (mut kept, tools) = (Kept::default(), Echo::new());
+            let ended = turn(vec![model_of(&provider, dialect)], &mut kept, &tools).await;
+            let End::Failed(failure) = ended.end else {
+                panic!("{dialect:?}: {:?}", ended.end)
+            };
+            assert_eq!(failure.kind, kind, "{dialect:?}");
+            assert_eq!((provider.asked().len(), ended.attempts.len()), (4, 4));
+            assert!(kept.messages.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_budget_is_one_for_all_models_of_a_turn() {
+    let providers =
+        [refused(500), refused(529), refused(503)].map(|say| Provider::start(vec![say]));
+    let (mut kept, tools) = (Kept::default(), Echo::new());
+    let models = providers.iter().map(model).collect();
+    let ended = turn(models, &mut kept, &tools).await;
+    assert!(matches!(ended.end, End::Failed(_)), "{:?}", ended.end);
+    let asked: usize = providers.iter().map(|one| one.asked().len()).sum();
+    // Each model once, and the three repeats.
+    assert_eq!(asked, 3 + 3);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_not_waited_for() {
+    let provider = Provider::start(vec![refused(429).header("retry-after", "86400")]);
     let (mut kept, tools) = (Kept::default(), Echo::new());
     let ended = turn(vec![model(&provider)], &mut kept, &tools).await;
-    let End::Failed(failure) = ended.end else {
-        panic!("{:?}", ended.end)
-    };
-    assert_eq!(failure.kind, FailureKind::Server);
-    assert_eq!((provider.asked().len(), ended.attempts.len()), (4, 4));
-    assert!(kept.messages.is_empty());
+    assert!(
+        matches!(ended.end, End::Failed(ref failure) if failure.retry_after_ms == Some(86_400_000))
+    );
+    assert_eq!(provider.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_begun_is_not_said_twice() {
+    for dialect in Dialect::ALL {
+        let provider = Provider::start(vec![Say::stream([dialect.piece("Good ")]).cut()]);
+        let (mut kept, tools) = (Kept::default(), Echo::new());
+        let ended = turn(vec![model_of(&provider, dialect)], &mut kept, &tools).await;
+        assert!(matches!(ended.end, End::Failed(ref failure) if failure.kind == FailureKind::Cut));
+        assert_eq!((provider.asked().len(), kept.said.as_str()), (1, "Good "));
+    }
 }
 
 #[tokio::test]
 async fn a_wrong_request_is_asked_once_and_is_no_success() {
-    let provider = Provider::start(vec![refused(400)]).await;
-    let (mut kept, tools) = (Kept::default(), Echo::new());
-    let ended = turn(vec![model(&provider)], &mut kept, &tools).await;
-    assert!(matches!(ended.end, End::Failed(ref failure) if failure.kind == FailureKind::Invalid));
-    assert_eq!(provider.asked().len(), 1);
-    assert!(ended.answer.is_none());
+    for dialect in Dialect::ALL {
+        for (status, kind) in [(400, FailureKind::Invalid), (401, FailureKind::Auth)] {
+            let provider = Provider::start(vec![refused(status)]);
+            let (mut kept, tools) = (Kept::default(), Echo::new());
+            let ended = turn(vec![model_of(&provider, dialect)], &mut kept, &tools).await;
+            assert!(
+                matches!(ended.end, End::Failed(ref failure) if failure.kind == kind),
+                "{dialect:?}: {:?}",
+                ended.end
+            );
+            assert_eq!(provider.asked().len(), 1);
+            assert!(ended.answer.is_none());
+        }
+    }
 }
 
 #[tokio::test]
 async fn the_fallback_answers_and_it_is_known_which_one_did() {
-    let first = Provider::start(vec![refused(401)]).await;
-    let second = Provider::start(vec![text("from the second")]).await;
+    let first = Provider::start(vec![refused(401)]);
+    let second = Provider::start(vec![text("from the second")]);
     let (mut kept, tools) = (Kept::default(), Echo::new());
     let ended = turn(vec![model(&first), model(&second)], &mut kept, &tools).await;
     assert_eq!((ended.end, ended.model), (End::Answered, 1));
@@ -216,7 +248,7 @@ async fn the_fallback_answers_and_it_is_known_which_one_did() {
 
 #[tokio::test]
 async fn what_cannot_be_written_down_ends_the_turn() {
-    let provider = Provider::start(vec![calls(&[1]), text("never asked for")]).await;
+    let provider = Provider::start(vec![calls(&[1]), text("never asked for")]);
     let mut kept = Kept {
         fails_at: Some(1),
         ..Kept::default()
@@ -229,7 +261,7 @@ async fn what_cannot_be_written_down_ends_the_turn() {
 
 #[tokio::test]
 async fn a_stop_in_the_middle_of_tools_leaves_no_call_without_a_result() {
-    let provider = Provider::start(vec![calls(&[1, 2, 3])]).await;
+    let provider = Provider::start(vec![calls(&[1, 2, 3])]);
     let mut kept = Kept::default();
     let tools = Echo {
         stops: true,

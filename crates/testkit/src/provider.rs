@@ -213,6 +213,8 @@ type Decide = dyn Fn(usize, &Asked) -> Say + Send + Sync;
 #[derive(Debug, Default)]
 struct Seen {
     asked: Vec<Asked>,
+    /// Connections that began.
+    came: usize,
     /// Connections that ended.
     left: usize,
     stopped: bool,
@@ -269,6 +271,7 @@ impl Provider {
                     return;
                 }
                 let Ok(socket) = socket else { continue };
+                own.seen().came += 1;
                 let (book, decide) = (Arc::clone(&own), Arc::clone(&decide));
                 thread::spawn(move || {
                     serve(socket, &book, decide.as_ref());
@@ -303,6 +306,12 @@ impl Provider {
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         self.book.seen().asked.clone()
+    }
+
+    /// How many connections it had so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.book.seen().came
     }
 
     /// Waits until it was asked so often, and says what.

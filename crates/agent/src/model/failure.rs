@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clawgate_core::turn::{Failure, FailureKind};
-use genai::webc::StreamTimeout;
 use reqwest::{StatusCode, header::HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -42,61 +41,19 @@ pub(super) fn without(message: &str, key: Option<&SecretString>) -> String {
     }
 }
 
-/// Sorts what the client says.
-pub(super) fn read(error: &genai::Error) -> Failure {
-    match error {
-        genai::Error::HttpError {
-            status,
-            body,
-            headers,
-            ..
-        } => answered(*status, body, headers),
-        genai::Error::WebModelCall { webc_error, .. }
-        | genai::Error::WebAdapterCall { webc_error, .. } => match webc_error {
-            genai::webc::Error::ResponseFailedStatus {
-                status,
-                body,
-                headers,
-            } => answered(*status, body, headers),
-            genai::webc::Error::Reqwest(error) => unreachable(error),
-            other => of(FailureKind::Malformed, clip(&other.to_string())),
-        },
-        genai::Error::WebStream { error, .. } => streamed(error.as_ref()),
-        // An error in the middle of a stream that was answered with 200.
-        genai::Error::ChatResponse { body, .. } => told(body),
-        genai::Error::StreamParse { serde_error, .. } => of(
-            FailureKind::Malformed,
-            format!("the answer is not the JSON it should be: {serde_error}"),
-        ),
-        other => of(FailureKind::Malformed, clip(&other.to_string())),
-    }
+pub(super) fn malformed(why: impl std::fmt::Display) -> Failure {
+    of(
+        FailureKind::Malformed,
+        format!("the answer is not what the protocol says: {why}"),
+    )
 }
 
-fn streamed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Failure {
-    if let Some(genai::Error::HttpError {
-        status,
-        body,
-        headers,
-        ..
-    }) = error.downcast_ref::<genai::Error>()
-    {
-        return answered(*status, body, headers);
-    }
-    if let Some(timeout) = error.downcast_ref::<StreamTimeout>() {
-        let words = match timeout {
-            StreamTimeout::Headers => "the provider did not begin to answer in time",
-            StreamTimeout::Read => "the answer stood still for too long",
-        };
-        return of(FailureKind::Timeout, words.to_owned());
-    }
-    match error.downcast_ref::<reqwest::Error>() {
-        Some(error) if error.is_body() || error.is_decode() => cut(),
-        Some(error) => unreachable(error),
-        None => of(FailureKind::Malformed, clip(&error.to_string())),
-    }
+pub(super) fn late(words: &str) -> Failure {
+    of(FailureKind::Timeout, words.to_owned())
 }
 
-fn unreachable(error: &reqwest::Error) -> Failure {
+/// No head of an answer came.
+pub(super) fn unreachable(error: &reqwest::Error) -> Failure {
     let kind = if error.is_timeout() {
         FailureKind::Timeout
     } else {
@@ -117,12 +74,21 @@ fn unreachable(error: &reqwest::Error) -> Failure {
 }
 
 /// The provider refused.
-fn answered(status: StatusCode, body: &str, headers: &HeaderMap) -> Failure {
+pub(super) fn answered(status: StatusCode, body: &str, headers: &HeaderMap) -> Failure {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
     let words = parsed
         .as_ref()
         .and_then(words_of)
         .unwrap_or_else(|| clip(body));
+    if status.is_redirection() {
+        return of(
+            FailureKind::Invalid,
+            format!(
+                "HTTP {}: the provider is elsewhere, and a key is not sent there; correct its baseUrl",
+                status.as_u16()
+            ),
+        );
+    }
     let kind = match status.as_u16() {
         401 | 403 => FailureKind::Auth,
         402 => FailureKind::Billing,
@@ -135,6 +101,10 @@ fn answered(status: StatusCode, body: &str, headers: &HeaderMap) -> Failure {
         _ => FailureKind::Invalid,
     };
     let kind = match kind {
+        // Google refuses a wrong key as a wrong request.
+        FailureKind::Invalid if words.to_ascii_lowercase().contains("api key not valid") => {
+            FailureKind::Auth
+        }
         FailureKind::Invalid if speaks_of_length(&words) => FailureKind::TooLong,
         FailureKind::RateLimited if speaks_of_money(&words) => FailureKind::Billing,
         kind => kind,
@@ -145,12 +115,19 @@ fn answered(status: StatusCode, body: &str, headers: &HeaderMap) -> Failure {
     }
 }
 
-/// An error that came as a part of a stream.
-fn told(body: &Value) -> Failure {
+/// An error that came as a part of a stream, or as a whole answer that claims to be well.
+pub(super) fn told(body: &Value) -> Failure {
+    let body = body.get(0).unwrap_or(body);
     let words = words_of(body).unwrap_or_else(|| clip(&body.to_string()));
     let kind = ["type", "code", "status"]
         .iter()
-        .filter_map(|key| body.get(key).or_else(|| body.get("error")?.get(key)))
+        .flat_map(|key| {
+            [
+                body.get("error").and_then(|error| error.get(key)),
+                body.get(key),
+            ]
+        })
+        .flatten()
         .find_map(|word| match word {
             Value::String(word) => named(word),
             Value::Number(number) => number.as_u64().and_then(numbered),
@@ -179,6 +156,7 @@ fn named(word: &str) -> Option<FailureKind> {
         ("overloaded", FailureKind::Overloaded),
         ("rate_limit", FailureKind::RateLimited),
         ("resource_exhausted", FailureKind::RateLimited),
+        ("unavailable", FailureKind::Overloaded),
         ("insufficient_quota", FailureKind::Billing),
         ("billing", FailureKind::Billing),
         ("authentication", FailureKind::Auth),
@@ -195,6 +173,7 @@ fn named(word: &str) -> Option<FailureKind> {
 
 /// The message of an error, in the shapes that providers use.
 fn words_of(body: &Value) -> Option<String> {
+    let body = body.get(0).unwrap_or(body);
     let error = body.get("error").unwrap_or(body);
     let words = error
         .get("message")
@@ -241,7 +220,7 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
     u64::try_from(wait.as_millis()).ok()
 }
 
-fn clip(words: &str) -> String {
+pub(super) fn clip(words: &str) -> String {
     let words = words.trim();
     match words.char_indices().nth(WORDS_MAX) {
         Some((end, _)) => format!("{}…", &words[..end]),

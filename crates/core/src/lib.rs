@@ -21,6 +21,7 @@ pub mod peer;
 pub mod proof;
 pub mod session;
 pub mod skill;
+pub mod tool_policy;
 pub mod turn;
 pub mod wizard;
 pub mod write_limit;

@@ -8,7 +8,9 @@
 mod message;
 mod model;
 mod run;
+pub mod sandbox;
 mod tool;
+pub mod tools;
 
 pub use message::{Answer, Message, Stop, ToolCall, ToolResult, Usage};
 pub use model::{Api, Delta, Endpoint, Model, ModelLimits, Models, Request, SetupError, ToolSpec};

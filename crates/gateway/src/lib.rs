@@ -40,6 +40,14 @@ mod skills;
 mod standing;
 mod state;
 mod tokens;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "turns that call them come with the owner of turns"
+    )
+)]
+mod tools;
 mod transcript;
 mod web;
 mod websocket;
@@ -63,6 +71,7 @@ pub use backup::{
     Asset, BackupError, BackupOptions, BackupReport, Listed, RestoreOptions, Restored, Skipped,
     Verified, backup, list as list_backups, restore as restore_backup, verify as verify_backup,
 };
+pub use clawgate_agent::sandbox;
 pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use diagnosis::{Diagnosis, diagnose};
@@ -106,6 +115,8 @@ pub(crate) struct Gateway {
     pub tokens: tokens::ApiTokens,
     pub approvals: approvals::Approvals,
     pub guard: credentials::Guard,
+    /// Programs that models run.
+    pub processes: clawgate_agent::tools::Processes,
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,

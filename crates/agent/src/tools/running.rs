@@ -10,10 +10,8 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     path::PathBuf,
-    pin::Pin,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -23,7 +21,8 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, unix::AsyncFd},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::unix::pipe,
     process::{Child, Command},
     sync::{OnceCell, mpsc, watch},
     time::{sleep_until, timeout},
@@ -240,7 +239,7 @@ impl Processes {
         let writer = spawned
             .input
             .take()
-            .map(|sink| AbortOnDropHandle::new(tokio::spawn(feed(sink, written))));
+            .map(|sink| AbortOnDropHandle::new(tokio::spawn(feed(sink, written, launch.tty))));
         let id = loop {
             let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
             if !known.contains_key(&id) {
@@ -303,7 +302,7 @@ impl Processes {
             .current_dir(&launch.cwd)
             .kill_on_drop(true);
         if launch.tty {
-            let (master, terminal) = terminal()?;
+            let (reader, writer, terminal) = terminal()?;
             command
                 .stdin(terminal.try_clone()?)
                 .stdout(terminal.try_clone()?)
@@ -313,8 +312,8 @@ impl Processes {
             drop(command);
             return Ok(Spawned {
                 child,
-                outputs: vec![Box::new(master.clone())],
-                input: Some(Box::new(master)),
+                outputs: vec![Box::new(reader)],
+                input: Some(Box::new(writer)),
             });
         }
         command
@@ -526,11 +525,15 @@ struct Spawned {
 }
 
 /// Writes what comes, until the program does not read any more.
-async fn feed(mut sink: Sink, mut written: mpsc::Receiver<Input>) {
+async fn feed(mut sink: Sink, mut written: mpsc::Receiver<Input>, tty: bool) {
     while let Some(Input::Bytes(bytes)) = written.recv().await {
         if sink.write_all(&bytes).await.is_err() || sink.flush().await.is_err() {
             return;
         }
+    }
+    // A terminal has no end of input but the character that stands for it.
+    if tty {
+        let _ = sink.write_all(&[4]).await;
     }
     let _ = sink.shutdown().await;
 }
@@ -631,7 +634,7 @@ async fn next(stream: &mut Option<Source>, chunk: &mut [u8]) -> usize {
 }
 
 /// A new terminal: the side that is read and written here, and the program's.
-fn terminal() -> io::Result<(Master, OwnedFd)> {
+fn terminal() -> io::Result<(pipe::Receiver, pipe::Sender, OwnedFd)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
     unlockpt(&master)?;
@@ -640,59 +643,8 @@ fn terminal() -> io::Result<(Master, OwnedFd)> {
     let terminal = rustix::fs::open(name, flags, rustix::fs::Mode::empty())?;
     tcsetwinsize(&master, TERMINAL)?;
     rustix::io::ioctl_fionbio(&master, true)?;
-    Ok((Master(Arc::new(AsyncFd::register(master)?)), terminal))
-}
-
-/// The side of a terminal that is not the program's.
-#[derive(Clone, Debug)]
-struct Master(Arc<AsyncFd<OwnedFd>>);
-
-impl AsyncRead for Master {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.0.poll_read_ready(context))?;
-            let read = guard.try_io(|fd| {
-                let read = rustix::io::read(fd.get_ref(), buffer.initialize_unfilled())?;
-                Ok(read)
-            });
-            match read {
-                Ok(Ok(read)) => {
-                    buffer.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Master {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.0.poll_write_ready(context))?;
-            match guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), bytes)?)) {
-                Ok(written) => return Poll::Ready(written),
-                Err(_would_block) => {}
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// A terminal has no end of input but the character that stands for it.
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write(context, &[4]))?;
-        Poll::Ready(Ok(()))
-    }
+    // They read and write whatever can be waited for.
+    let reader = pipe::Receiver::from_owned_fd_unchecked(master.try_clone()?)?;
+    let writer = pipe::Sender::from_owned_fd_unchecked(master)?;
+    Ok((reader, writer, terminal))
 }

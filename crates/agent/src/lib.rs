@@ -8,7 +8,9 @@
 mod message;
 mod model;
 mod run;
+pub mod sandbox;
 mod tool;
+pub mod tools;
 
 pub use message::{Answer, Image, Message, Said, Stop, ToolCall, ToolResult, Usage};
 pub use model::{

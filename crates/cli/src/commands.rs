@@ -18,6 +18,7 @@ pub(crate) mod models;
 pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod probe;
+pub(crate) mod sandbox;
 pub(crate) mod secrets;
 pub(crate) mod security;
 pub(crate) mod sessions;

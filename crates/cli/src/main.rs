@@ -25,6 +25,13 @@ use crate::{app::App, commands::Context, error::CommandError, exit::Exit, output
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
+    // Before anything else is done in it: this process becomes another program.
+    if args
+        .get(1)
+        .is_some_and(|arg| arg == commands::sandbox::NAME)
+    {
+        return commands::sandbox::run(&args[2..]);
+    }
     let no_color = output::no_color_wanted() || args.iter().any(|arg| arg == "--no-color");
     let color = if no_color {
         ColorChoice::Never

@@ -39,6 +39,16 @@ pub(crate) fn no_color_wanted() -> bool {
         || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
+/// A line to stdout, for a process that is no command of a person.
+pub(crate) fn bare(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// A line to stderr, likewise.
+pub(crate) fn bare_error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 impl Output {
     /// Colours only on a terminal, and only if nobody objects.
     pub(crate) fn new(globals: &Globals) -> Self {

@@ -283,8 +283,8 @@ fn what_waits_for_a_busy_session_is_answered_together_or_in_its_turn_as_asked() 
     let mut client = gateway.owner(4);
     send(&mut client, "a", "first");
     let _ = provider.wait_asked(1);
-    send(&mut client, "b", "second");
-    send(&mut client, "c", "third");
+    assert_eq!(send(&mut client, "b", "second")["queuePosition"], 1);
+    assert_eq!(send(&mut client, "c", "third")["queuePosition"], 2);
     let followup = json!({"sessionKey": "main", "message": "fourth", "idempotencyKey": "d",
         "queueMode": "followup"});
     client.call("chat.send", &followup);
@@ -665,10 +665,7 @@ fn a_wake_is_answered_at_once_and_a_heartbeat_without_news_is_shown_to_nobody() 
         "{first}"
     );
     let third = told(&asked[2].body);
-    assert!(
-        !third.iter().any(|(_, said)| said.contains("HEARTBEAT_OK")),
-        "{third:?}"
-    );
+    assert_eq!(third.len(), 3, "the silent one is not told: {third:?}");
     gateway.kill();
     gateway.restart();
     let mut client = gateway.owner(4);
@@ -676,4 +673,62 @@ fn a_wake_is_answered_at_once_and_a_heartbeat_without_news_is_shown_to_nobody() 
         client.call("last-heartbeat", &json!({}))["status"],
         "ok-token"
     );
+}
+
+#[test]
+fn a_turn_uses_tools_and_what_is_said_meanwhile_is_told_with_their_results() {
+    let gate = Gate::new();
+    let provider = Provider::start(vec![
+        CHAT.answer(
+            &["Let me look."],
+            &[("c1", "exec", json!({"command": "echo tool-ran"}))],
+        )
+        .held_after(2, &gate),
+        CHAT.text(&["It ran."]),
+    ]);
+    let gateway = started(&provider);
+    let connect = Connect::new(4)
+        .token(TOKEN)
+        .local_proof(&gateway.home().local_key())
+        .edit(|params| params["caps"] = json!(["tool-events"]));
+    let (mut client, _) = gateway.welcome(&connect);
+    send(&mut client, "a", "run it");
+    while client.event("agent")["payload"]["stream"] != "assistant" {}
+    let steer = json!({"sessionKey": "main", "message": "and hurry", "idempotencyKey": "b",
+        "queueMode": "steer"});
+    client.call("chat.send", &steer);
+    gate.open();
+    let mut tools = Vec::new();
+    loop {
+        let event = client.event("agent")["payload"].clone();
+        if event["stream"] == "tool" {
+            tools.push(event["data"].clone());
+        }
+        if event["data"]["phase"] == "end" {
+            break;
+        }
+    }
+    assert_eq!(tools.len(), 2, "{tools:?}");
+    assert_eq!(tools[1]["isError"], false, "{:?}", history(&mut client));
+    assert_eq!(
+        (&tools[0]["name"], &tools[0]["args"]["command"]),
+        (&json!("exec"), &json!("echo tool-ran"))
+    );
+    assert_eq!(
+        (&tools[1]["phase"], &tools[1]["isError"]),
+        (&json!("result"), &json!(false))
+    );
+    for run in ["a", "b"] {
+        let (_, last) = last_word(&mut client, run);
+        assert_eq!(text(&last["message"]), "Let me look.It ran.");
+    }
+    let asked = provider.asked();
+    let second = told(&asked[1].body);
+    let roles: Vec<&str> = second.iter().map(|(role, _)| role.as_str()).collect();
+    assert_eq!(roles, ["user", "assistant", "tool", "user"]);
+    assert!(second[2].1.contains("tool-ran"), "{second:?}");
+    assert!(second[3].1.ends_with("and hurry"), "{second:?}");
+    let messages = history(&mut client);
+    assert_eq!(messages[2]["role"], "toolResult");
+    assert_eq!(messages[1]["stopReason"], "toolUse");
 }

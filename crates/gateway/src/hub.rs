@@ -156,6 +156,24 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// A link that nobody is at the other end of: an agent's own, for what it asks the gateway
+    /// while a turn of it runs. It is not in the hub and hears of nothing.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "turns that ask come with the owner of turns")
+    )]
+    pub(crate) fn unconnected(principal: Principal) -> Self {
+        Self {
+            principal,
+            live: AtomicBool::new(true),
+            buffered: AtomicUsize::new(0),
+            outbox: mpsc::channel(1).0,
+            ending: OnceLock::new(),
+            ended: Notify::new(),
+            watch: Mutex::default(),
+        }
+    }
+
     /// Whether its authority still stands. Also looked at inside write transactions.
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)

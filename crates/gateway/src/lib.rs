@@ -67,13 +67,18 @@ pub use backup::{
     Asset, BackupError, BackupOptions, BackupReport, Listed, RestoreOptions, Restored, Skipped,
     Verified, backup, list as list_backups, restore as restore_backup, verify as verify_backup,
 };
+pub use clawgate_agent::sandbox;
 pub use clawgate_core::{approval::shown, exec_policy::runs_others};
 pub use config::{ConfigError, Issue, redact, validate};
 pub use diagnosis::{Diagnosis, diagnose};
 pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
-pub use models::{Described, Model, ModelDefaults, key_source, models};
+pub use models::{
+    Answered, Choice, Chosen, Described, Model, ModelDefaults, ModelError, Price, Probe,
+    ProbeError, choose, find as find_model, key_places, key_source, models, probe as probe_model,
+    wants_key,
+};
 pub use node_host::NodeHost;
 pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{
@@ -110,6 +115,8 @@ pub(crate) struct Gateway {
     pub tokens: tokens::ApiTokens,
     pub approvals: approvals::Approvals,
     pub guard: credentials::Guard,
+    /// Programs that models run.
+    pub processes: clawgate_agent::tools::Processes,
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,

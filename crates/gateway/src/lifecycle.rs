@@ -320,7 +320,9 @@ fn open(
         started,
         ready: AtomicBool::new(false),
     };
+    let processes = crate::tools::processes(state.path());
     let gateway = Arc::new(Gateway {
+        processes,
         guard: Guard::new(config.rate_limit),
         presence: Presence::new(SelfEntry::of_this_machine(VERSION)),
         web: web::Web::default(),
@@ -413,6 +415,7 @@ async fn stop(gateway: &Arc<Gateway>) {
         .hub
         .publish_each(Event::Shutdown, Some(&v3), &v4, None);
     gateway.hub.close_all(1012, "service restart");
+    gateway.processes.stop().await;
     gateway.tasks.close();
     if tokio::time::timeout(DRAIN, gateway.tasks.wait())
         .await

@@ -507,7 +507,8 @@ fn agent_of(params: &RunParams) -> String {
     if agent.is_empty() { "main" } else { agent }.to_owned()
 }
 
-fn sha256(path: &Path) -> Option<String> {
+/// SHA-256 of a file, hex; nothing of one that is very large.
+pub(crate) fn sha256(path: &Path) -> Option<String> {
     let mut file = std::fs::File::open(path).ok()?;
     if file.metadata().ok()?.len() > HASHED_BYTES_MAX {
         return None;

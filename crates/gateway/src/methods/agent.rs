@@ -424,22 +424,14 @@ pub(super) fn key_agent(call: &Call<'_>, key: Option<&str>) -> Result<Option<Str
     Ok(found)
 }
 
-/// No tool exists before there are turns: groups are empty, profiles are the names that
-/// configurations use.
+/// The tools that a turn of an agent can have, by group.
 pub(crate) fn tools(call: &Call<'_>) -> Answer {
     now(|| {
         let params: OfAgentParams = call.typed()?;
         let agent = named(&call.gateway.roster(), params.agent_id.as_deref())?;
-        let profiles = [
-            ("minimal", "Minimal"),
-            ("coding", "Coding"),
-            ("messaging", "Messaging"),
-            ("full", "Full"),
-        ]
-        .map(|(id, label)| json!({"id": id, "label": label}));
-        Ok(Reply::json(&json!({
-            "agentId": agent.id, "profiles": profiles, "groups": [],
-        })))
+        let config = call.gateway.config();
+        let catalog = crate::tools::catalog(&config.snapshot.parsed, &agent);
+        Ok(Reply::json(&catalog))
     })
 }
 

@@ -178,9 +178,10 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
         let run_id = wanted.run_id.clone();
         match gateway.begin_turn(Some(link), wanted).await? {
             Begun::New(run) => {
-                let accepted = json!({
+                let mut accepted = json!({
                     "runId": run_id, "status": "accepted", "acceptedAt": now_ms(),
                 });
+                tell_place(&gateway, &run, &mut accepted);
                 Ok(Reply::json(&accepted).and_later(async move {
                     let ended = run.ended().await;
                     of_result(&ended.result(run.id()))
@@ -192,6 +193,15 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
             Begun::Over(row) => Ok(of_result(&turns::kept_result(&run_id, &row))),
         }
     })
+}
+
+/// Says how many turns come before one that waits.
+fn tell_place(gateway: &Gateway, run: &Run, answer: &mut Value) {
+    if let Some(place) = gateway.turns.place(run)
+        && (place.in_session > 0 || place.for_lane)
+    {
+        answer["queuePosition"] = json!(place.in_session);
+    }
 }
 
 /// The end of a run as the answer to `agent`.
@@ -418,7 +428,11 @@ fn send(call: &Call<'_>, key: SessionKey, params: ChatSendParams) -> Answer {
         expected(&gateway, &wanted.key, &params).await?;
         let run_id = wanted.run_id.clone();
         let status = match gateway.begin_turn(Some(link), wanted).await? {
-            Begun::New(_) => "started",
+            Begun::New(run) => {
+                let mut started = json!({"runId": run_id, "status": "started"});
+                tell_place(&gateway, &run, &mut started);
+                return Ok(Reply::json(&started));
+            }
             Begun::UnderWay => "in_flight",
             Begun::Over(row) => {
                 let result = turns::kept_result(&run_id, &row);

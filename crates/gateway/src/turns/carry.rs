@@ -3,8 +3,8 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use clawgate_agent::{
-    Answer, Delta, Ended as AgentEnded, Message, Record, Stop, ToolCall, ToolResult, TurnRequest,
-    Usage,
+    Answer, Delta, Ended as AgentEnded, Message, Record, Stop, Thinking, ToolCall, ToolResult,
+    TurnRequest, Usage,
 };
 use clawgate_core::{Dialect, lane::QueueMode, turn::TurnLimits};
 use clawgate_protocol::ErrorShape;
@@ -22,12 +22,14 @@ use crate::{
     Gateway,
     agents::{self, Agent},
     clock::now_ms,
+    config::Config,
     error,
     methods::session::{DefaultModel, row},
     models::{self, Chosen},
     prompt::{self, Parts},
     skills,
     tools::{self, Scene},
+    workspace::Workspace,
 };
 
 /// How long a turn may take when nobody says.
@@ -204,15 +206,15 @@ async fn prepare(
                 None => model.to_owned(),
             });
     let named = wanted.model.as_deref().or(of_session.as_deref());
-    let mut chosen = models::choose(&config, &agent, named, wanted.fallbacks.as_deref())?;
+    let chosen = choose(&config, &agent, named, wanted.fallbacks.clone()).await?;
     let thinking = wanted
         .thinking
         .as_deref()
         .or_else(|| opened.held.text("thinkingLevel"))
         .or(default.thinking.as_deref());
-    chosen.think(thinking);
-    let window = chosen.context_window().unwrap_or(WINDOW);
-    let (provider, model) = chosen.name(0);
+    let thinking = thinking.and_then(Thinking::parse).unwrap_or_default();
+    let window = chosen.choices[0].model.context_window.unwrap_or(WINDOW);
+    let (provider, model) = name(&chosen, 0);
     let scene = Scene {
         agent: agent.clone(),
         session_key: run.key().as_str().to_owned(),
@@ -225,7 +227,8 @@ async fn prepare(
         provider: provider.to_owned(),
     };
     let model_name = format!("{provider}/{model}");
-    let tools = tools::of_turn(gateway, scene);
+    make_workspace(&config, &agent).await?;
+    let tools = tools::of_turn(gateway, scene).await;
     let room = window.saturating_sub(RESERVE.min(window / 4)) * BYTES_PER_TOKEN;
     let of = opened.of.clone();
     let room = usize::try_from(room).unwrap_or(usize::MAX);
@@ -254,7 +257,7 @@ async fn prepare(
         .map_err(|died| error::internal("putting a prompt together", &died))??;
     Ok(Prepared {
         request: TurnRequest {
-            models: chosen.models().to_vec(),
+            models: chosen.models(thinking),
             system: prompt.text,
             messages: past.messages,
             limits: TurnLimits::default(),
@@ -263,6 +266,43 @@ async fn prepare(
         tools,
         window,
         report: prompt.report,
+    })
+}
+
+/// Makes the place where the agent works, with its first files, if it is not there.
+async fn make_workspace(config: &Arc<Config>, agent: &Agent) -> Result<(), ErrorShape> {
+    let templates = agents::wants_templates(&config.snapshot.parsed);
+    let path = agent.workspace.clone();
+    tokio::task::spawn_blocking(move || Workspace::make(&path, templates, false).map(drop))
+        .await
+        .map_err(|died| error::internal("making a workspace", &died))?
+        .map_err(|error| error::internal("making a workspace", &error))
+}
+
+/// The models, with their keys: a program may have to hand those out, so others do not wait for it.
+async fn choose(
+    config: &Arc<Config>,
+    agent: &Agent,
+    named: Option<&str>,
+    fallbacks: Option<Vec<String>>,
+) -> Result<Chosen, ErrorShape> {
+    let (config, agent) = (Arc::clone(config), agent.clone());
+    let named = named.map(str::to_owned);
+    let choosing = tokio::task::spawn_blocking(move || {
+        let parsed = &config.snapshot.parsed;
+        models::choose(parsed, &agent, named.as_deref(), fallbacks.as_deref())
+    });
+    let chosen = choosing
+        .await
+        .map_err(|died| error::internal("choosing a model", &died))?;
+    chosen.map_err(|why| why.shape())
+}
+
+/// Provider and id of the model at a place.
+fn name(chosen: &Chosen, place: usize) -> (&str, &str) {
+    let choice = chosen.choices.get(place);
+    choice.map_or(("", ""), |choice| {
+        (choice.model.provider.as_str(), choice.model.id.as_str())
     })
 }
 
@@ -371,7 +411,7 @@ async fn act(
 fn of_agent(chosen: &Chosen, ran: AgentEnded, why: Option<Stopped>) -> Ended {
     let mut ended = Ended::of_end(ran.end, why);
     let name = |place: usize| {
-        let (provider, model) = chosen.name(place);
+        let (provider, model) = name(chosen, place);
         (provider.to_owned(), model.to_owned())
     };
     ended.attempts = ran
@@ -382,6 +422,9 @@ fn of_agent(chosen: &Chosen, ran: AgentEnded, why: Option<Stopped>) -> Ended {
             format!("{provider}/{model}: {}", attempt.kind.as_str())
         })
         .collect();
+    for (left_out, why) in &chosen.left_out {
+        ended.attempts.push(format!("{left_out}: {why}"));
+    }
     ended.answer = ran.answer.map(|answer| answer.text).unwrap_or_default();
     ended.model = Some(name(ran.model));
     ended.usage = ran.usage;
@@ -435,7 +478,7 @@ impl Keeper<'_> {
     }
 
     fn answer(&self, answer: &Answer) -> Value {
-        let (provider, model) = self.chosen.name(self.asked);
+        let (provider, model) = name(self.chosen, self.asked);
         let mut content = Vec::new();
         if let Some(thinking) = &answer.thinking {
             content.push(json!({"type": "thinking", "thinking": thinking}));
@@ -452,11 +495,15 @@ impl Keeper<'_> {
             }
             content.push(block);
         }
-        let (usage, cost) = (answer.usage, self.chosen.cost(self.asked, answer.usage));
+        let usage = answer.usage;
+        let choice = self.chosen.choices.get(self.asked);
+        let cost = choice
+            .and_then(|choice| choice.cost(usage))
+            .unwrap_or_default();
         json!({
             "role": "assistant",
             "content": content,
-            "api": self.chosen.api(self.asked),
+            "api": choice.map(|choice| choice.model.api.as_str()),
             "provider": provider,
             "model": model,
             "usage": {
@@ -482,7 +529,7 @@ impl Record for Keeper<'_> {
     fn asks(&mut self, model: usize) {
         self.run.voice.takes_back();
         if model != self.asked {
-            let (provider, id) = self.chosen.name(model);
+            let (provider, id) = name(self.chosen, model);
             let data = json!({"phase": "fallback", "activeProvider": provider, "activeModel": id});
             self.run.voice.tells(self.gateway, "lifecycle", data);
         }
@@ -576,10 +623,9 @@ impl Record for Keeper<'_> {
             match written {
                 Ok((of, kept)) => {
                     self.of = of;
-                    let words = kept.map(|kept| crate::transcript::text_of(&kept.message));
-                    told.push(Message::User(
-                        words.unwrap_or_else(|| other.wanted.message.clone()),
-                    ));
+                    told.extend(kept.map(|kept| {
+                        past::user(crate::transcript::text_of(&kept.message), &kept.message)
+                    }));
                 }
                 Err(error) => {
                     tracing::error!(%error, run = other.id(), "a message for a running turn could not be kept");

@@ -1,7 +1,7 @@
 //! What was said before, as a model is told it: the newest that fits, from a place where somebody
 //! speaks, every call with its result.
 
-use clawgate_agent::{Answer, Message, ToolCall, ToolResult};
+use clawgate_agent::{Answer, Image, Message, Said, ToolCall, ToolResult};
 use clawgate_core::heartbeat;
 use clawgate_store::{Entry, Read, StoreError, Transcript};
 use serde_json::Value;
@@ -55,7 +55,7 @@ pub(super) fn read(db: &Read<'_>, of: &Transcript, bytes_max: usize) -> Result<P
     let from = newest.first().and_then(|entry| entry.message).unwrap_or(0);
     let mut messages = Vec::with_capacity(newest.len() + 1);
     if let Some((_, summary)) = summed_up {
-        messages.push(Message::User(format!(
+        messages.push(Message::user(format!(
             "Summary of what was said before in this conversation:\n\n{summary}"
         )));
     }
@@ -113,7 +113,7 @@ fn told(entry: &Entry) -> Option<Message> {
     let body: Value = serde_json::from_str(&entry.body).ok()?;
     let text = text_of(&body);
     match entry.role.as_deref()? {
-        "user" => Some(Message::User(text)),
+        "user" => Some(user(text, &body)),
         "assistant" => {
             let calls: Vec<ToolCall> = blocks(&body).filter_map(call).collect();
             if text.trim().is_empty() && calls.is_empty() {
@@ -134,6 +134,21 @@ fn told(entry: &Entry) -> Option<Message> {
         })),
         _ => None,
     }
+}
+
+/// Somebody's words and pictures.
+pub(super) fn user(text: String, body: &Value) -> Message {
+    let images = blocks(body).filter(|block| block["type"] == "image");
+    let images = images.filter_map(|block| {
+        Some(Image {
+            mime: block["mimeType"].as_str()?.to_owned(),
+            base64: block["data"].as_str()?.to_owned(),
+        })
+    });
+    Message::User(Said {
+        text,
+        images: images.collect(),
+    })
 }
 
 fn blocks(body: &Value) -> impl Iterator<Item = &Value> {
@@ -240,10 +255,10 @@ mod tests {
     fn every_call_has_its_result_and_every_result_its_call() {
         let messages = vec![
             result("lost"),
-            Message::User("q".to_owned()),
+            Message::user("q".to_owned()),
             answer(&["1", "2"]),
             result("1"),
-            Message::User("again".to_owned()),
+            Message::user("again".to_owned()),
             answer(&["3"]),
             result("3"),
             result("3"),

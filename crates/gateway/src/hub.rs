@@ -158,10 +158,6 @@ pub(crate) struct Link {
 impl Link {
     /// A link that nobody is at the other end of: an agent's own, for what it asks the gateway
     /// while a turn of it runs. It is not in the hub and hears of nothing.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "turns that ask come with the owner of turns")
-    )]
     pub(crate) fn unconnected(principal: Principal) -> Self {
         Self {
             principal,

@@ -115,6 +115,8 @@ pub(crate) struct Gateway {
     pub tokens: tokens::ApiTokens,
     pub approvals: approvals::Approvals,
     pub guard: credentials::Guard,
+    /// Pages of the web that were read lately.
+    pub pages: tools::Pages,
     /// Programs that models run.
     pub processes: clawgate_agent::tools::Processes,
     pub presence: presence::Presence,

@@ -323,6 +323,7 @@ fn open(
     let processes = crate::tools::processes(state.path());
     let gateway = Arc::new(Gateway {
         processes,
+        pages: crate::tools::Pages::default(),
         guard: Guard::new(config.rate_limit),
         presence: Presence::new(SelfEntry::of_this_machine(VERSION)),
         web: web::Web::default(),
@@ -354,6 +355,26 @@ fn open(
         main_session_key,
     });
     Ok((gateway, scheduler, outbox))
+}
+
+/// A gateway without a listener, over a state directory, with its scheduler running; for tests of
+/// what is inside.
+#[cfg(test)]
+pub(crate) fn without_listener(state_dir: &std::path::Path) -> Arc<Gateway> {
+    let sources = sources(&RunOptions {
+        state_dir: state_dir.to_owned(),
+        config_path: state_dir.join("clawgate.json"),
+        ..RunOptions::default()
+    });
+    let stamp = Stamp::of(&sources.path);
+    let config = sources.load().expect("the configuration reads");
+    let state = StateDir::hold(state_dir).expect("the directory can be held");
+    let opened = open(state, (sources, stamp, config), Instant::now());
+    let (gateway, scheduler, _outbox) = opened.expect("it opens");
+    gateway
+        .tasks
+        .spawn(scheduler.run(gateway.stopping.child_token()));
+    gateway
 }
 
 /// `hello-ok.features`: exactly what is served.

@@ -30,6 +30,8 @@ use crate::VERSION;
 
 /// How long a request may take in all, the original's bound.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a page may take in all.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The one way out.
 pub(crate) struct Outbound {
@@ -77,12 +79,37 @@ impl Sent {
     }
 }
 
+/// What was answered to a question for a page.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub status: u16,
+    /// Where a redirect leads, as it was written.
+    pub location: Option<String>,
+    /// Lower case.
+    pub content_type: String,
+    pub body: Vec<u8>,
+    /// Whether there was more of the body.
+    pub is_cut: bool,
+}
+
 /// A web address that can be dialled.
 struct Target {
     uri: Uri,
     host: String,
     port: u16,
     secure: bool,
+}
+
+impl Target {
+    fn path(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    fn authority(&self) -> &str {
+        self.uri
+            .authority()
+            .map_or("", |authority| authority.as_str())
+    }
 }
 
 /// Host of a web address, for counting who is busy.
@@ -150,13 +177,66 @@ impl Outbound {
         if !target.secure {
             return exchange(stream, address, &target, post).await;
         }
+        let stream = self.secured(&target, stream, address).await?;
+        exchange(stream, address, &target, post).await
+    }
+
+    /// Asks for a page, once. Redirects are given back and not followed: where they lead is judged
+    /// like any other address. Of a body no more than `max` bytes is taken.
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        headers: &[(&str, &SecretString)],
+        max: usize,
+    ) -> Result<Page, Sent> {
+        let asked = tokio::time::timeout(PAGE_TIMEOUT, self.dial_and_get(url, headers, max));
+        asked.await.unwrap_or_else(|_| {
+            let words = format!("no whole answer within {} s", PAGE_TIMEOUT.as_secs());
+            Err(Sent::unreachable(words))
+        })
+    }
+
+    async fn dial_and_get(
+        &self,
+        url: &str,
+        headers: &[(&str, &SecretString)],
+        max: usize,
+    ) -> Result<Page, Sent> {
+        let target = target(url).map_err(|why| Sent::forbidden(why.to_owned()))?;
+        let (stream, address) = self.dial(&target).await?;
+        let mut request = Request::get(target.path())
+            .header(header::HOST, target.authority())
+            .header(header::ACCEPT, "text/html, text/plain;q=0.9, */*;q=0.5")
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::USER_AGENT, format!("clawgate/{VERSION}"));
+        for (name, value) in headers {
+            let mut value = HeaderValue::try_from(value.expose_secret())
+                .map_err(|_| Sent::forbidden(format!("{name} holds what no header can")))?;
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| Sent::forbidden(format!("it cannot be asked for: {error}")))?;
+        if !target.secure {
+            return page(stream, address, request, max).await;
+        }
+        let stream = self.secured(&target, stream, address).await?;
+        page(stream, address, request, max).await
+    }
+
+    async fn secured(
+        &self,
+        target: &Target,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Sent> {
         let name = ServerName::try_from(target.host.clone())
             .map_err(|_| Sent::forbidden("its host is no name that TLS knows".to_owned()))?;
-        let stream = TlsConnector::from(self.tls())
+        TlsConnector::from(self.tls())
             .connect(name, stream)
             .await
-            .map_err(|error| Sent::unreachable(format!("TLS with {address} failed: {error}")))?;
-        exchange(stream, address, &target, post).await
+            .map_err(|error| Sent::unreachable(format!("TLS with {address} failed: {error}")))
     }
 
     /// Connects to the first address of the target that may be dialled and answers.
@@ -273,17 +353,62 @@ where
     })
 }
 
+/// One request and as much of its answer as is wanted.
+async fn page<S>(
+    stream: S,
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+    max: usize,
+) -> Result<Page, Sent>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let failed = |error: hyper::Error| Sent::unreachable(format!("HTTP with {address}: {error}"));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
+    let answered = async {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let text = |name| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().ok()?.trim().to_owned())
+        };
+        let mut page = Page {
+            status: response.status().as_u16(),
+            location: text(header::LOCATION),
+            content_type: text(header::CONTENT_TYPE)
+                .unwrap_or_default()
+                .to_ascii_lowercase(),
+            body: Vec::new(),
+            is_cut: false,
+        };
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(failed)?.into_data() else {
+                continue;
+            };
+            let room = max - page.body.len();
+            page.body.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                page.is_cut = true;
+                break;
+            }
+        }
+        Ok(page)
+    };
+    let driven = async {
+        let _ = connection.await;
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        answered = answered => answered,
+        never = driven => match never {},
+    }
+}
+
 fn request(target: &Target, post: Post<'_>) -> Result<Request<Full<Bytes>>, axum::http::Error> {
-    let path = target
-        .uri
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    let authority = target
-        .uri
-        .authority()
-        .map_or("", |authority| authority.as_str());
-    let mut request = Request::post(path)
-        .header(header::HOST, authority)
+    let mut request = Request::post(target.path())
+        .header(header::HOST, target.authority())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, format!("clawgate/{VERSION}"))
         .header("idempotency-key", post.idempotency_key);

@@ -4,8 +4,12 @@
 //! same functions that answer its methods. Which of them a turn has is decided by
 //! [`clawgate_core::tool_policy`] from what the configuration says.
 
+mod memory;
 mod own;
 mod permit;
+#[cfg(test)]
+mod tests;
+mod web;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +31,7 @@ use clawgate_core::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::web::Pages;
 use crate::{Gateway, agents::Agent};
 
 /// How long a program runs when nobody says.
@@ -174,7 +179,9 @@ pub(crate) async fn of_turn(gateway: &Arc<Gateway>, scene: Scene) -> ToolSet {
             tracing::warn!(workspace = %scene.workspace.display(), %error, "no files for a turn");
         }
     }
-    all.extend(own::tools(gateway, &scene, parsed));
+    all.extend(own::tools(gateway, &scene));
+    all.extend(memory::tools(gateway, &scene));
+    all.extend(web::tools(gateway, parsed));
     for tool in all {
         if permits(&steps, &tool.spec().name) {
             tools.add(tool);
@@ -348,13 +355,13 @@ pub(crate) fn catalog(config: &Value, agent: &Agent) -> Value {
             json!({"id": id, "label": label})
         })
         .collect();
-    let search = own::has_search(config);
+    let search = web::Search::of(config).is_some();
     let groups: Vec<Value> = GROUPS
         .iter()
         .map(|(id, label)| {
             let tools: Vec<Value> = KNOWN
                 .iter()
-                .filter(|tool| tool.group == *id && own::is_served(tool.name, search))
+                .filter(|tool| tool.group == *id && (search || tool.name != "web_search"))
                 .map(|tool| {
                     let profiles: Vec<&str> = tool
                         .profiles

@@ -16,6 +16,7 @@ mod db;
 mod device;
 mod error;
 mod import;
+mod memory;
 mod migrate;
 mod node;
 mod outbox;
@@ -37,6 +38,7 @@ pub use cron::{
 pub use db::{Read, Store, Tx, draft};
 pub use error::StoreError;
 pub use import::{Present, RowCounts, look};
+pub use memory::{MemoryFile, MemoryHit, MemoryPassage};
 pub use node::{NodeAction, NodeOrigin, NodePairing, NodeRequest, NodeSurface, NodeWork};
 pub use outbox::{Delivered, Delivery, OUTBOX_HISTORY_MAX};
 pub use run::{OpenRun, Run, RunClaim};

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_nodes.sql"),
     include_str!("../migrations/0006_approvals.sql"),
     include_str!("../migrations/0007_runs.sql"),
+    include_str!("../migrations/0008_memory.sql"),
 ];
 
 /// `PRAGMA application_id` of clawgate's databases, "clga". Older ones have none.

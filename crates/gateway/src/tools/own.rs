@@ -191,7 +191,7 @@ impl Own {
 }
 
 /// The tools, whatever the policy says of them.
-pub(super) fn tools(gateway: &Arc<Gateway>, scene: &Scene, _config: &Value) -> Vec<Arc<dyn Tool>> {
+pub(super) fn tools(gateway: &Arc<Gateway>, scene: &Scene) -> Vec<Arc<dyn Tool>> {
     let own = Own::of(gateway, scene);
     Kind::ALL
         .into_iter()
@@ -203,19 +203,6 @@ pub(super) fn tools(gateway: &Arc<Gateway>, scene: &Scene, _config: &Value) -> V
             })
         })
         .collect()
-}
-
-/// Whether a search of the web is configured.
-pub(super) fn has_search(_config: &Value) -> bool {
-    false
-}
-
-/// Whether a tool can be had here.
-pub(super) fn is_served(name: &str, _search: bool) -> bool {
-    !matches!(
-        name,
-        "web_search" | "web_fetch" | "memory_search" | "memory_get"
-    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

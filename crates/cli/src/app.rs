@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::{
     commands::{
-        agents::AgentsCommand, approvals::ApprovalsCommand, auth::AuthCommand,
+        agent::AgentArgs, agents::AgentsCommand, approvals::ApprovalsCommand, auth::AuthCommand,
         backup::BackupCommand, channels::ChannelsCommand, config::ConfigCommand,
         cron::args::CronCommand, dashboard::DashboardArgs, devices::DevicesCommand,
         doctor::DoctorArgs, gateway::GatewayArgs, health::HealthArgs, import::ImportCommand,
@@ -159,6 +159,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate devices list\n  clawgate devices approve --latest\n  clawgate devices revoke --device ID --role operator"
     )]
     Devices(DevicesCommand),
+    /// One turn of an agent: a message, and its answer
+    #[command(
+        long_about = "One turn of an agent: a message, and its answer.\n\nThe answer streams to a terminal; elsewhere it is printed when it is whole, and with --json as the gateway gave it. Ctrl-C ends the run at the gateway. A lost connection does not: the gateway is looked for again, and the same run is waited for.\n\nExit codes: 0 the turn went well, 1 it failed, took too long or was aborted; the others as for every command.",
+        after_help = "Examples:\n  clawgate agent -m 'What is on for today?'\n  clawgate agent --agent ops -m 'Is the disk full?' --json | jq -r '.result.payloads[].text'\n  clawgate agent --session-key agent:main:build --timeout 120 -m 'Why did it fail?'"
+    )]
+    Agent(Box<AgentArgs>),
     /// Conversations: list, read, search, reset, delete, export, import
     #[command(
         after_help = "Examples:\n  clawgate sessions\n  clawgate sessions show main\n  clawgate sessions search invoice\n  clawgate sessions export main > main.jsonl"
@@ -346,6 +352,7 @@ impl Command {
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),
             Self::Secrets(secrets) => secrets.wants_json(),
+            Self::Agent(args) => args.json,
             Self::Agents(agents) => agents.wants_json(),
             Self::Models(models) => models.wants_json(),
             Self::Skills(skills) => skills.wants_json(),

@@ -1,5 +1,6 @@
 //! The commands, one noun a file.
 
+pub(crate) mod agent;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod auth;
@@ -92,6 +93,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),
+        Command::Agent(args) => block_on(agent::run(context, &args)),
         Command::Agents(command) => agents::run(context, &command),
         Command::Models(command) => models::run(context, &command),
         Command::Skills(command) => skills::run(context, &command),

@@ -14,6 +14,7 @@ mod error;
 mod exit;
 mod output;
 mod session;
+mod stop;
 mod target;
 mod words;
 

@@ -7,14 +7,14 @@ use secrecy::SecretString;
 
 use crate::{
     commands::{
-        agents::AgentsCommand, approvals::ApprovalsCommand, auth::AuthCommand,
-        backup::BackupCommand, channels::ChannelsCommand, config::ConfigCommand,
+        agent::AgentArgs, agents::AgentsCommand, approvals::ApprovalsCommand, auth::AuthCommand,
+        backup::BackupCommand, channels::ChannelsCommand, chat::ChatArgs, config::ConfigCommand,
         cron::args::CronCommand, dashboard::DashboardArgs, devices::DevicesCommand,
         doctor::DoctorArgs, gateway::GatewayArgs, health::HealthArgs, import::ImportCommand,
-        logs::LogsArgs, models::ModelsCommand, node::NodeCommand, nodes::NodesCommand,
-        secrets::SecretsCommand, security::SecurityCommand, sessions::SessionsArgs,
-        skills::SkillsCommand, status::StatusArgs, system::SystemCommand, tokens::TokensCommand,
-        usage::UsageArgs,
+        logs::LogsArgs, mcp::McpCommand, models::ModelsCommand, node::NodeCommand,
+        nodes::NodesCommand, secrets::SecretsCommand, security::SecurityCommand,
+        sessions::SessionsArgs, skills::SkillsCommand, status::StatusArgs, system::SystemCommand,
+        tokens::TokensCommand, usage::UsageArgs,
     },
     exit,
 };
@@ -159,6 +159,25 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate devices list\n  clawgate devices approve --latest\n  clawgate devices revoke --device ID --role operator"
     )]
     Devices(DevicesCommand),
+    /// One turn of an agent: a message, and its answer
+    #[command(
+        long_about = "One turn of an agent: a message, and its answer.\n\nThe answer streams to a terminal; elsewhere it is printed when it is whole, and with --json as the gateway gave it. Ctrl-C ends the run at the gateway. A lost connection does not: the gateway is looked for again, and the same run is waited for.\n\nExit codes: 0 the turn went well, 1 it failed, took too long or was aborted; the others as for every command.",
+        after_help = "Examples:\n  clawgate agent -m 'What is on for today?'\n  clawgate agent --agent ops -m 'Is the disk full?' --json | jq -r '.result.payloads[].text'\n  clawgate agent --session-key agent:main:build --timeout 120 -m 'Why did it fail?'"
+    )]
+    Agent(Box<AgentArgs>),
+    /// A chat in the terminal
+    #[command(
+        alias = "tui",
+        long_about = "A chat in the terminal.\n\nText streams, tools are shown as they run, commands that wait for a decision are asked about, older messages are a PageUp away, and a lost connection is made again without losing or repeating a message. /help lists what can be typed.\n\nWhere standard input or output is no terminal, and with --plain or --json, each line of standard input is a message and each answer is printed; the exit code is 1 when a turn failed.",
+        after_help = "Examples:\n  clawgate chat\n  clawgate chat --session agent:ops:main --thinking high\n  echo 'What is on for today?' | clawgate chat --plain\n  clawgate chat --json < questions.txt | jq -r .text"
+    )]
+    Chat(Box<ChatArgs>),
+    /// The control plane as tools of the Model Context Protocol
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clawgate tokens create --name desk --scopes operator.read\n  CLAWGATE_GATEWAY_TOKEN=TOKEN clawgate mcp serve --api-token-only"
+    )]
+    Mcp(McpCommand),
     /// Conversations: list, read, search, reset, delete, export, import
     #[command(
         after_help = "Examples:\n  clawgate sessions\n  clawgate sessions show main\n  clawgate sessions search invoice\n  clawgate sessions export main > main.jsonl"
@@ -346,6 +365,9 @@ impl Command {
             Self::System(system) => system.connect().json,
             Self::Config(config) => config.wants_json(),
             Self::Secrets(secrets) => secrets.wants_json(),
+            Self::Agent(args) => args.json,
+            Self::Chat(args) => args.connect.json,
+            Self::Mcp(command) => command.connect().json,
             Self::Agents(agents) => agents.wants_json(),
             Self::Models(models) => models.wants_json(),
             Self::Skills(skills) => skills.wants_json(),

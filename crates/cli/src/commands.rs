@@ -1,10 +1,12 @@
 //! The commands, one noun a file.
 
+pub(crate) mod agent;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod auth;
 pub(crate) mod backup;
 pub(crate) mod channels;
+pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod dashboard;
@@ -14,6 +16,7 @@ pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod logs;
+pub(crate) mod mcp;
 pub(crate) mod models;
 pub(crate) mod node;
 pub(crate) mod nodes;
@@ -93,6 +96,9 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::System(command) => block_on(system::run(context, command)),
         Command::Config(command) => config::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),
+        Command::Agent(args) => block_on(agent::run(context, &args)),
+        Command::Chat(args) => block_on(chat::run(context, &args)),
+        Command::Mcp(command) => block_on(mcp::run(context, command)),
         Command::Agents(command) => agents::run(context, &command),
         Command::Models(command) => models::run(context, &command),
         Command::Skills(command) => skills::run(context, &command),

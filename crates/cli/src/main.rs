@@ -1,7 +1,8 @@
 //! The clawgate command: words for people (and JSON for scripts) around `clawgate-client`, and
 //! `gateway run`, which starts `clawgate-gateway`.
 //!
-//! Invariants: only [`output`] writes to the terminal; only [`clock`] reads clocks; only [`mod@env`]
+//! Invariants: only [`output`] writes to the terminal, `chat` while it has a screen and `mcp serve`
+//! on behalf of its protocol apart; only [`clock`] reads clocks; only [`mod@env`]
 //! reads the environment; a secret is never printed, its source is; every failure ends in one of
 //! the exit codes of [`exit`].
 
@@ -14,6 +15,7 @@ mod error;
 mod exit;
 mod output;
 mod session;
+mod stop;
 mod target;
 mod words;
 

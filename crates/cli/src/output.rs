@@ -93,6 +93,14 @@ impl Output {
             .map_err(|error| CommandError::output(&error))
     }
 
+    /// A part of a line to stdout, at once.
+    pub(crate) fn piece(self, text: impl fmt::Display) -> CommandResult<()> {
+        let mut stdout = io::stdout().lock();
+        write!(stdout, "{text}")
+            .and_then(|()| stdout.flush())
+            .map_err(|error| CommandError::output(&error))
+    }
+
     /// Pretty JSON to stdout, with two blanks as the original prints it.
     pub(crate) fn json(self, value: &Value) -> CommandResult<()> {
         self.line(json::pretty(value))

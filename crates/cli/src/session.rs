@@ -32,6 +32,7 @@ pub(crate) struct Approach {
     local_key: Option<LocalKey>,
     mode: Mode,
     within: Duration,
+    caps: &'static [&'static str],
     globals: Globals,
 }
 
@@ -64,8 +65,15 @@ impl Approach {
             local_key,
             mode,
             within,
+            caps: &[],
             globals: context.globals.clone(),
         })
+    }
+
+    /// The same for a client that understands more than the least.
+    pub(crate) fn with_caps(mut self, caps: &'static [&'static str]) -> Self {
+        self.caps = caps;
+        self
     }
 
     /// This machine's device id.
@@ -132,6 +140,7 @@ impl Approach {
         options.allow_private_plaintext = self.target.allow_private_plaintext;
         options.handshake_within = self.within;
         options.answer_within = self.within;
+        options.caps = self.caps;
         let secret = |sourced: &Option<crate::target::Sourced>| {
             sourced.as_ref().map(|sourced| sourced.secret.clone())
         };
@@ -179,6 +188,16 @@ impl Link {
         methods: &[&str],
     ) -> CommandResult<Self> {
         let approach = Approach::new(context, args, Mode::Cli, default_timeout_ms)?;
+        Self::by(context, approach, args.expect_final, methods).await
+    }
+
+    /// The same by an approach that is known.
+    pub(crate) async fn by(
+        context: &Context,
+        approach: Approach,
+        expect_final: bool,
+        methods: &[&str],
+    ) -> CommandResult<Self> {
         let opened = approach.open(methods).await.map_err(|(error, attempts)| {
             CommandError::connect(&error, &attempts, &approach.target)
         })?;
@@ -197,7 +216,7 @@ impl Link {
         let link = Self {
             approach,
             opened,
-            expect_final: args.expect_final,
+            expect_final,
         };
         if link.opened.missing.is_empty() {
             return Ok(link);
@@ -265,6 +284,11 @@ impl Link {
     /// With what.
     pub(crate) fn approach(&self) -> &Approach {
         &self.approach
+    }
+
+    /// The session alone, and the way to another one should it be lost.
+    pub(crate) fn into_parts(self) -> (Approach, Opened) {
+        (self.approach, self.opened)
     }
 
     /// Ends the connection in order.

@@ -131,6 +131,9 @@ pub struct ConnectOptions<'a> {
     pub version: &'a str,
     /// What is asked for: the same for every command, so that a machine is paired once.
     pub scopes: ScopeSet,
+    /// What it understands beyond the least (`tool-events`: events about tools of a turn); a
+    /// node's are in its claims.
+    pub caps: &'a [&'a str],
     /// What it declares, where it is a node.
     pub node: Option<NodeClaims>,
     /// SHA-256 of the only certificate that is taken, as text.
@@ -152,6 +155,7 @@ impl<'a> ConnectOptions<'a> {
             mode: Mode::Cli,
             version,
             scopes: ScopeSet::owner(),
+            caps: &[],
             node: None,
             tls_fingerprint: None,
             allow_private_plaintext: false,

@@ -209,7 +209,7 @@ fn connect_params(
             "mode": options.mode.as_str(),
             "instanceId": uuid::Uuid::new_v4().to_string(),
         },
-        "caps": [],
+        "caps": options.caps,
         "role": role,
         "scopes": options.scopes,
         "device": {

@@ -369,7 +369,12 @@ pub(crate) fn without_listener(state_dir: &std::path::Path) -> Arc<Gateway> {
     let stamp = Stamp::of(&sources.path);
     let config = sources.load().expect("the configuration reads");
     let state = StateDir::hold(state_dir).expect("the directory can be held");
-    let opened = open(state, (sources, stamp, config), Instant::now());
+    let opened = open(
+        state,
+        (sources, stamp, config),
+        Instant::now(),
+        heartbeat::open().1,
+    );
     let (gateway, scheduler, _outbox) = opened.expect("it opens");
     gateway
         .tasks

@@ -34,6 +34,8 @@ pub enum Access {
 pub struct Spec {
     /// Name on the wire.
     pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
     /// Who may call it on wire version 3.
     pub v3: Access,
     /// Who may call it on wire version 4.
@@ -111,11 +113,11 @@ macro_rules! control_write {
 }
 
 macro_rules! methods {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $v3:ident / $v4:ident, $advertised:literal, $limit:ident, $params:expr;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $v3:ident / $v4:ident, $advertised:literal, $limit:ident, $params:expr;)*) => {
         /// A method that the gateway serves.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Method {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl Method {
@@ -139,6 +141,7 @@ macro_rules! methods {
         static TABLE: &[Spec] = &[
             $(Spec {
                 name: $name,
+                about: concat!($($doc),*).trim_ascii(),
                 v3: access!($v3),
                 v4: access!($v4),
                 advertised: $advertised,

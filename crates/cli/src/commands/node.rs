@@ -22,6 +22,7 @@ use crate::{
     env,
     error::{CommandError, CommandResult},
     exit::Exit,
+    stop::Stop,
     target::Target,
 };
 
@@ -356,30 +357,4 @@ async fn answer(session: Arc<Session>, host: Arc<NodeHost>, request: InvokeReque
     // Where the connection is gone, so is whoever waited.
     drop(session.request("node.invoke.result", Some(&result)).await);
     request.id
-}
-
-/// What ends the command in order.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn watch() -> CommandResult<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let watch = |kind| {
-            signal(kind).map_err(|error| CommandError::internal(format!("no signals: {error}")))
-        };
-        Ok(Self {
-            terminate: watch(SignalKind::terminate())?,
-            interrupt: watch(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -288,6 +288,9 @@ fn what_waits_for_a_busy_session_is_answered_together_or_in_its_turn_as_asked() 
     let followup = json!({"sessionKey": "main", "message": "fourth", "idempotencyKey": "d",
         "queueMode": "followup"});
     client.call("chat.send", &followup);
+    // Somebody else's words come between.
+    let note = json!({"sessionKey": "main", "message": "by the way"});
+    client.call("chat.inject", &note);
     gate.open();
     for (run, words) in [
         ("a", "One."),
@@ -307,8 +310,8 @@ fn what_waits_for_a_busy_session_is_answered_together_or_in_its_turn_as_asked() 
         .into_iter()
         .map(|(_, said)| said)
         .collect();
-    assert_eq!(second.len(), 4, "{second:?}");
-    assert!(second[2].ends_with("second") && second[3].ends_with("third"));
+    assert_eq!(second.len(), 5, "{second:?}");
+    assert!(second[3].ends_with("second") && second[4].ends_with("third"));
     assert!(told(&asked[2].body).last().unwrap().1.ends_with("fourth"));
 }
 
@@ -731,4 +734,48 @@ fn a_turn_uses_tools_and_what_is_said_meanwhile_is_told_with_their_results() {
     let messages = history(&mut client);
     assert_eq!(messages[2]["role"], "toolResult");
     assert_eq!(messages[1]["stopReason"], "toolUse");
+}
+
+#[test]
+fn a_conversation_that_does_not_fit_is_summed_up_once_and_stays_readable() {
+    let long = "All of this was said. ".repeat(1_500);
+    let provider = Provider::deciding(move |_, asked| {
+        let system = asked.body["messages"][0]["content"].to_string();
+        if system.contains("memory of a conversation") {
+            return CHAT.text(&["The person likes tea."]);
+        }
+        CHAT.text(&[&long])
+    });
+    let gateway = started(&provider);
+    let mut client = gateway.owner(4);
+    for turn in 0..4 {
+        send(&mut client, &format!("t{turn}"), &format!("number {turn}"));
+        let (_, last) = last_word(&mut client, &format!("t{turn}"));
+        assert_eq!(last["state"], "final", "{}", last["errorMessage"]);
+    }
+    let asked = provider.asked();
+    let is_summary = |asked: &&clawgate_testkit::provider::Asked| {
+        asked.body["messages"][0]["content"]
+            .to_string()
+            .contains("memory of a conversation")
+    };
+    let summaries: Vec<_> = asked.iter().filter(is_summary).collect();
+    assert!(!summaries.is_empty(), "it fits: {}", asked.len());
+    let summed = told(&summaries[0].body).remove(0).1;
+    assert!(
+        summed.contains("Person: ") && summed.contains("number 0"),
+        "{summed:.200}"
+    );
+    assert!(summaries[0].body.get("tools").is_none());
+    let last = told(&asked.last().unwrap().body);
+    assert!(
+        last[0].1.contains("The person likes tea."),
+        "{:.200}",
+        last[0].1
+    );
+    assert!(last.last().unwrap().1.ends_with("number 3"));
+    assert!(last.len() < 8, "{}", last.len());
+    assert_eq!(history(&mut client).len(), 8, "people see all of it");
+    let list = client.call("sessions.describe", &json!({"key": "main"}));
+    assert!(list["session"].is_object());
 }

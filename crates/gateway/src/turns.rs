@@ -7,6 +7,7 @@
 //! comes; what it did is in the transcript before anybody is told that it is over.
 
 mod carry;
+mod compact;
 mod opening;
 mod past;
 mod settle;

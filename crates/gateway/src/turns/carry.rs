@@ -13,9 +13,9 @@ use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::{
-    Run, State, Stopped,
+    Run, State, Stopped, compact,
     opening::{self, Calendar, Kept, Opened},
-    past::{self, BYTES_PER_TOKEN},
+    past::{self, BYTES_PER_TOKEN, Past},
     settle::{self, Ended, Status},
 };
 use crate::{
@@ -40,6 +40,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const WINDOW: u64 = 128_000;
 /// Tokens kept free for the answer and for what tools return.
 const RESERVE: u64 = 20_000;
+/// Bytes of a conversation that are told however small the window is.
+const ROOM_MIN: usize = 4_000;
 
 /// Carries a turn through, and leaves its lane free however that goes.
 pub(super) async fn carry(gateway: Arc<Gateway>, run: Arc<Run>) {
@@ -226,24 +228,19 @@ async fn prepare(
         model: model.to_owned(),
         provider: provider.to_owned(),
     };
+    let models = chosen.models(thinking);
+    let models = chosen.models(thinking);
     let model_name = format!("{provider}/{model}");
     make_workspace(&config, &agent).await?;
     let tools = tools::of_turn(gateway, scene).await;
-    let room = window.saturating_sub(RESERVE.min(window / 4)) * BYTES_PER_TOKEN;
-    let of = opened.of.clone();
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
-    let past = gateway.look(move |db| past::read(db, &of, room)).await?;
-    if past.is_cut {
-        tracing::debug!(
-            run = run.id(),
-            from = past.from,
-            bytes = past.bytes,
-            "older messages do not fit into the model's window"
-        );
-    }
+    let specs = clawgate_agent::Toolbox::specs(&tools).to_vec();
+    let of_tools: usize = specs
+        .iter()
+        .map(|spec| spec.description.len() + spec.parameters.to_string().len())
+        .sum();
     let told = Told {
         agent,
-        specs: clawgate_agent::Toolbox::specs(&tools).to_vec(),
+        specs,
         model: model_name,
         zone: calendar.zone.iana_name().unwrap_or("UTC").to_owned(),
         session_key: run.key().as_str().to_owned(),
@@ -255,9 +252,21 @@ async fn prepare(
     let prompt = tokio::task::spawn_blocking(move || told.prompt(&config.snapshot.parsed, &state))
         .await
         .map_err(|died| error::internal("putting a prompt together", &died))??;
+    let taken = prompt.text.len() + of_tools;
+    let mut past = read_past(gateway, &opened.of, room(window, taken)).await?;
+    if past.is_cut {
+        tracing::info!(
+            run = run.id(),
+            from = past.from,
+            bytes = past.bytes,
+            "the conversation does not fit into the model's window"
+        );
+        let room = room(window, taken);
+        past = compact::make_room(gateway, run, &opened.of, &models[0], past, room).await;
+    }
     Ok(Prepared {
         request: TurnRequest {
-            models: chosen.models(thinking),
+            models,
             system: prompt.text,
             messages: past.messages,
             limits: TurnLimits::default(),
@@ -267,6 +276,24 @@ async fn prepare(
         window,
         report: prompt.report,
     })
+}
+
+/// Bytes of a conversation that fit beside what is told anyway.
+fn room(window: u64, taken: usize) -> usize {
+    let tokens = window.saturating_sub(RESERVE.min(window / 4));
+    usize::try_from(tokens * BYTES_PER_TOKEN)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(taken)
+        .max(ROOM_MIN)
+}
+
+async fn read_past(
+    gateway: &Arc<Gateway>,
+    of: &Transcript,
+    room: usize,
+) -> Result<Past, ErrorShape> {
+    let of = of.clone();
+    gateway.look(move |db| past::read(db, &of, room)).await
 }
 
 /// Makes the place where the agent works, with its first files, if it is not there.

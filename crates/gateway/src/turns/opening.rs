@@ -262,7 +262,8 @@ pub(super) fn say(
     keep(tx, of, &wanted.run_id, message, now_ms)
 }
 
-/// Appends a message of a run. `None` when it is there already.
+/// Appends a message of a run. `None` when it is there already. `of` is brought up to date first:
+/// others may have appended since it was read.
 pub(super) fn keep(
     tx: &Tx<'_>,
     of: &mut Transcript,
@@ -270,6 +271,9 @@ pub(super) fn keep(
     message: Value,
     now_ms: i64,
 ) -> Result<Option<Kept>, StoreError> {
+    if let Some(now) = tx.read().transcript(of.number)? {
+        *of = now;
+    }
     let mut id = new_entry_id();
     while tx.read().entry(of, &id)?.is_some() {
         id = new_entry_id();

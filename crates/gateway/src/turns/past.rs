@@ -68,6 +68,34 @@ pub(super) fn read(db: &Read<'_>, of: &Transcript, bytes_max: usize) -> Result<P
     })
 }
 
+/// What stands before a message: an earlier summary, and what was said since, the newest of it that
+/// fits.
+pub(super) fn before(
+    db: &Read<'_>,
+    of: &Transcript,
+    from: i64,
+    bytes_max: usize,
+) -> Result<Vec<Message>, StoreError> {
+    let summed_up = db.summed_up(of)?;
+    let first = summed_up.as_ref().map_or(0, |(from, _)| *from);
+    let (mut newest, mut bytes) = (Vec::new(), 0);
+    db.messages_back(of, from - 1, |entry| {
+        bytes += weight(&entry);
+        if entry.message.is_some_and(|number| number < first) || bytes > bytes_max {
+            return false;
+        }
+        newest.push(entry);
+        true
+    })?;
+    newest.reverse();
+    if newest.is_empty() {
+        return Ok(Vec::new());
+    }
+    let earlier = summed_up.map(|(_, summary)| Message::user(format!("Earlier: {summary}")));
+    let told = newest.iter().filter_map(told);
+    Ok(earlier.into_iter().chain(told).collect())
+}
+
 /// Leaves out heartbeats that had nothing to say: they would fill a conversation with nothing.
 fn without_silence(entries: &mut Vec<Entry>) {
     let is_beat = |entry: &Entry| {

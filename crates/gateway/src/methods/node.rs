@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clawgate_core::{
     Scope,
     node::{Withheld, is_reserved, may_run, needs_admin, waits_for_foreground},
+    proof,
     session::SessionKey,
 };
 use clawgate_protocol::{
@@ -27,7 +28,11 @@ use crate::{
     error,
     hub::{Link, Principal},
     nodes::{Done, Failure, Invoke, Target},
+    turns::{Origin, Wanted},
 };
+
+/// Characters of what is said through a node.
+const SAID_MAX: usize = 32 * 1024;
 
 pub(crate) fn list(call: &Call<'_>) -> Answer {
     let gateway = Arc::clone(call.gateway);
@@ -395,19 +400,28 @@ fn own_id(call: &Call<'_>) -> String {
     device.map(ToString::to_string).unwrap_or_default()
 }
 
-/// What starts a turn of an agent cannot be done here and says so; what nobody knows is taken and
-/// dropped, as the original does.
+/// What nobody knows is taken and dropped, as the original does.
 pub(crate) fn event(call: &Call<'_>) -> Answer {
-    now(|| {
+    let read = || {
         let params: EventParams = call.typed()?;
         let payload = match (&params.payload_json, params.payload) {
             (Some(text), _) => read_or_text(text),
             (None, payload) => payload.unwrap_or_default(),
         };
-        match params.event.as_str() {
+        Ok((params.event, payload))
+    };
+    let (event, payload) = match read() {
+        Ok(read) => read,
+        Err(error) => return Answer::Now(Reply::error(error)),
+    };
+    if let "voice.transcript" | "agent.request" = event.as_str() {
+        return turn(call, &payload);
+    }
+    now(|| {
+        match event.as_str() {
             "chat.subscribe" | "chat.unsubscribe" => {
                 let written = payload["sessionKey"].as_str().unwrap_or_default().trim();
-                let wants = params.event == "chat.subscribe";
+                let wants = event == "chat.subscribe";
                 let conn_id = &call.link.principal.conn_id;
                 // No session is ever made under a key that does not read.
                 if let Ok(session) = SessionKey::read(written, None, call.gateway.default_agent())
@@ -415,13 +429,6 @@ pub(crate) fn event(call: &Call<'_>) -> Answer {
                 {
                     return Err(ErrorShape::unavailable("too many sessions are followed"));
                 }
-            }
-            "voice.transcript" | "agent.request" => {
-                return Err(ErrorShape::unavailable(format!(
-                    "{} needs an agent, and none is served here",
-                    params.event
-                ))
-                .with_details(json!({"code": "AGENT_UNAVAILABLE"})));
             }
             other => {
                 tracing::debug!(
@@ -431,6 +438,40 @@ pub(crate) fn event(call: &Call<'_>) -> Answer {
             }
         }
         Ok(Reply::json(&json!({"ok": true})))
+    })
+}
+
+/// What somebody said to a node, or asked through it, becomes a turn of the session that it names.
+fn turn(call: &Call<'_>, payload: &Value) -> Answer {
+    let text = |name: &str| payload[name].as_str().map(str::trim).filter(|text| !text.is_empty());
+    let read = || {
+        let message = text("message").or_else(|| text("text"));
+        let message = message.ok_or_else(|| call.invalid("at /payload: text required"))?;
+        if message.chars().count() > SAID_MAX {
+            return Err(call.invalid("at /payload: the text is too long"));
+        }
+        let written = text("sessionKey").unwrap_or(clawgate_core::session::MAIN);
+        let key = SessionKey::read(written, None, call.gateway.default_agent())
+            .map_err(|bad| call.bad_key("payload/sessionKey", bad))?;
+        let run_id = match text("eventId").or_else(|| text("key")) {
+            Some(id) => format!("node:{}", proof::fingerprint(&format!("{}\n{id}", own_id(call)))),
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        let name = own_id(call);
+        Ok(Wanted {
+            written_key: written.to_owned(),
+            message: message.replace('\0', ""),
+            thinking: text("thinking").map(str::to_owned),
+            timeout_ms: payload["timeoutSeconds"].as_u64().map(|s| s.saturating_mul(1_000)),
+            extra_system: Some(format!("The message came through the paired device {name}.")),
+            ..Wanted::new(run_id, key, Origin::Hook)
+        })
+    };
+    let (gateway, link) = (Arc::clone(call.gateway), Arc::clone(call.link));
+    later(read(), move |wanted| async move {
+        let run_id = wanted.run_id.clone();
+        gateway.begin_turn(Some(link), wanted).await?;
+        Ok(Reply::json(&json!({"ok": true, "runId": run_id})))
     })
 }
 

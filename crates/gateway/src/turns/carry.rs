@@ -229,7 +229,6 @@ async fn prepare(
         provider: provider.to_owned(),
     };
     let models = chosen.models(thinking);
-    let models = chosen.models(thinking);
     let model_name = format!("{provider}/{model}");
     make_workspace(&config, &agent).await?;
     let tools = tools::of_turn(gateway, scene).await;

@@ -69,7 +69,11 @@ pub use diagnosis::{Diagnosis, diagnose};
 pub use exec_policy::{Policy, PolicyError, PolicyFile};
 pub use import::{ImportError, ImportOptions, ImportReport, Remark, Tally, import};
 pub use lifecycle::{RunOptions, StartError, run};
-pub use models::{Described, Model, ModelDefaults, key_source, models};
+pub use models::{
+    Answered, Choice, Chosen, Described, Model, ModelDefaults, ModelError, Price, Probe,
+    ProbeError, choose, find as find_model, key_places, key_source, models, probe as probe_model,
+    wants_key,
+};
 pub use node_host::NodeHost;
 pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{

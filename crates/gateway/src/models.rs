@@ -1,9 +1,18 @@
 //! Models: those that the configuration describes or names. No catalogue comes with the gateway, so
 //! what nobody configured is not there.
 
+mod choose;
+mod probe;
+mod provider;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+
+pub use choose::{Choice, Chosen, ModelError, Price, choose, find};
+pub use probe::{Answered, Probe, ProbeError, probe};
+use provider::is_local;
+pub use provider::{key_places, key_source, wants_key};
 
 use crate::agents::primary_model;
 
@@ -122,36 +131,6 @@ impl ModelDefaults {
     }
 }
 
-/// Variables in which the keys of well-known providers stand.
-const KEYS: [(&str, &str); 9] = [
-    ("anthropic", "ANTHROPIC_API_KEY"),
-    ("google", "GEMINI_API_KEY"),
-    ("groq", "GROQ_API_KEY"),
-    ("mistral", "MISTRAL_API_KEY"),
-    ("openai", "OPENAI_API_KEY"),
-    ("openrouter", "OPENROUTER_API_KEY"),
-    ("together", "TOGETHER_API_KEY"),
-    ("xai", "XAI_API_KEY"),
-    ("zai", "ZAI_API_KEY"),
-];
-
-/// Where the key of a provider comes from, without the key.
-pub fn key_source(config: &Value, provider: &str) -> Option<String> {
-    let entry = &config["models"]["providers"][provider];
-    let is_there = |value: &Value| match value {
-        Value::String(text) => !text.trim().is_empty(),
-        Value::Object(reference) => !reference.is_empty(),
-        _ => false,
-    };
-    if entry.get("apiKey").is_some_and(is_there) {
-        return Some(format!("models.providers.{provider}.apiKey"));
-    }
-    KEYS.iter()
-        .find(|(name, _)| *name == provider)
-        .filter(|(_, variable)| std::env::var(variable).is_ok_and(|value| !value.trim().is_empty()))
-        .map(|(_, variable)| (*variable).to_owned())
-}
-
 /// Every model that is configured, by provider and name: all that are described, or the allowed
 /// ones where `agents.defaults.models` names some, and in either case those that are in use.
 pub fn models(config: &Value) -> Vec<Model> {
@@ -223,27 +202,6 @@ pub fn models(config: &Value) -> Vec<Model> {
     models
 }
 
-/// Whether an address is of this machine or of the local network.
-fn is_local(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost"
-        || host.ends_with(".local")
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| match address {
-                std::net::IpAddr::V4(v4) => {
-                    v4.is_loopback() || v4.is_private() || v4.is_unspecified()
-                }
-                std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),
-            })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,21 +235,6 @@ mod tests {
             json!({"models": {"providers": {"x": 1}}}),
         ] {
             assert_eq!(keys(&config), Vec::<String>::new());
-        }
-    }
-
-    #[test]
-    fn an_address_of_this_network_is_local() {
-        for url in [
-            "http://localhost:1",
-            "http://[::1]/v1",
-            "http://192.168.1.2:8080/v1",
-            "http://u@10.0.0.1/",
-        ] {
-            assert!(is_local(url), "{url}");
-        }
-        for url in ["https://api.example.com", "http://8.8.8.8", ""] {
-            assert!(!is_local(url), "{url}");
         }
     }
 }

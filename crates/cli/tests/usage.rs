@@ -106,6 +106,8 @@ fn every_command_explains_itself() {
         &["models"],
         &["models", "list"],
         &["models", "status"],
+        &["models", "set"],
+        &["models", "probe"],
         &["skills"],
         &["skills", "list"],
         &["skills", "info"],

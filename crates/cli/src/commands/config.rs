@@ -200,7 +200,8 @@ fn read_value(text: &str, strict: bool) -> CommandResult<Value> {
 }
 
 /// Changes the file of this machine, or of the gateway that the options name.
-fn change_config(
+/// Changes the file on this machine, or that of the gateway which is named, and says so.
+pub(crate) fn change_config(
     context: &Context,
     connect: &ConnectArgs,
     change: FileChange,

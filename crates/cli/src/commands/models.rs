@@ -1,15 +1,20 @@
-//! `models`: which models the configuration knows, and which of them is used. Read from the file.
+//! `models`: which models the configuration knows, which of them is used, and whether they answer.
+//! Read from the file.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::{Args, Subcommand};
-use clawgate_gateway::{Model, ModelDefaults, Roster, key_source, models};
+use clawgate_gateway::{
+    FileChange, Model, ModelDefaults, ModelError, Probe, Roster, find_model, key_places,
+    key_source, models, probe_model, wants_key,
+};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, block_on, config::change_config};
 use crate::{
+    app::ConnectArgs,
     config::{Config, Paths},
-    error::CommandResult,
+    error::{CommandError, CommandResult},
     exit::Exit,
     output::{plain, table},
 };
@@ -25,6 +30,16 @@ pub(crate) enum ModelsCommand {
     /// The default model, what comes after it, and where keys come from
     #[command(after_help = "Examples:\n  clawgate models status\n  clawgate models status --check")]
     Status(StatusArgs),
+    /// Make a model the default one; its fallbacks stay, and a running gateway takes it by itself
+    #[command(
+        after_help = "Examples:\n  clawgate models set ollama/qwen3\n  clawgate models set fast"
+    )]
+    Set(SetArgs),
+    /// Ask models for one word each: how long it takes, what it costs, what is wrong
+    #[command(
+        after_help = "Exits 1 when one does not answer. Keys of the environment are those of this shell.\n\nExamples:\n  clawgate models probe\n  clawgate models probe openai/gpt-5.1 --json"
+    )]
+    Probe(ProbeArgs),
     /// Other names of models
     #[command(subcommand, after_help = "Examples:\n  clawgate models aliases list")]
     Aliases(PartCommand),
@@ -90,12 +105,38 @@ pub(crate) struct StatusArgs {
     plain: bool,
 }
 
+/// `models set`.
+#[derive(Args, Debug)]
+pub(crate) struct SetArgs {
+    /// provider/model, or an alias
+    #[arg(value_name = "MODEL")]
+    model: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// `models probe`.
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// provider/model, or an alias; without it every configured model is asked
+    #[arg(value_name = "MODEL")]
+    model: Option<String>,
+    /// Time limit for each model in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 impl ModelsCommand {
     /// Whether failures are to be printed as JSON.
     pub(crate) fn wants_json(&self) -> bool {
         match self {
             Self::List(args) => args.json,
             Self::Status(args) => args.json,
+            Self::Set(args) => args.connect.json,
+            Self::Probe(args) => args.json,
             Self::Aliases(PartCommand::List(args)) | Self::Fallbacks(PartCommand::List(args)) => {
                 args.json
             }
@@ -111,6 +152,8 @@ pub(crate) fn run(context: &Context, command: &ModelsCommand) -> CommandResult {
     match command {
         ModelsCommand::List(args) => list(context, &config, &defaults, args),
         ModelsCommand::Status(args) => status(context, &paths, &config, &defaults, args),
+        ModelsCommand::Set(args) => set(context, &config, &defaults, args),
+        ModelsCommand::Probe(args) => block_on(probe(context, &config, args)),
         ModelsCommand::Aliases(PartCommand::List(args)) => {
             if args.json {
                 output.json(&json!({"aliases": defaults.aliases}))?;
@@ -275,18 +318,9 @@ fn status(
         .flat_map(|map| map.keys().cloned())
         .chain(in_use.iter().cloned())
         .collect();
-    let is_local = |provider: &str| {
-        models(root).iter().any(|model| {
-            model.provider == provider
-                && model
-                    .described
-                    .as_ref()
-                    .is_some_and(|described| described.local)
-        })
-    };
     let missing: Vec<&String> = in_use
         .iter()
-        .filter(|provider| key_source(root, provider).is_none() && !is_local(provider))
+        .filter(|provider| key_source(root, provider).is_none() && wants_key(root, provider))
         .collect();
     let exit = if args.check && !missing.is_empty() {
         Exit::Failed
@@ -349,7 +383,8 @@ fn status(
         .iter()
         .map(|provider| match key_source(root, provider) {
             Some(source) => format!("{provider} ({source})"),
-            None => format!("{provider} (no key)"),
+            None if !wants_key(root, provider) => format!("{provider} (wants no key)"),
+            None => format!("{provider} (no key: set {})", key_places(root, provider)),
         })
         .collect();
     let aliases: Vec<String> = defaults
@@ -370,4 +405,115 @@ fn status(
     ];
     output.line(plain(&table::pairs(&rows)))?;
     Ok(exit)
+}
+
+/// Makes a model the default one.
+fn set(
+    context: &Context,
+    config: &Config,
+    defaults: &ModelDefaults,
+    args: &SetArgs,
+) -> CommandResult {
+    let connect = &args.connect;
+    // The file of another gateway may know other names.
+    let elsewhere = connect.url.is_some();
+    let name = args.model.trim();
+    let key = if elsewhere {
+        name
+    } else {
+        defaults.resolve(name)
+    };
+    let mut patch = json!({"agents": {"defaults": {"model": {"primary": key}}}});
+    if !elsewhere && !defaults.allowed.is_empty() && !defaults.allowed.iter().any(|one| one == key)
+    {
+        patch["agents"]["defaults"]["models"] = json!({key: {}});
+    }
+    let change = FileChange::Merge(patch);
+    let mut note = None;
+    if !elsewhere {
+        let mut after = config.root().clone();
+        change.apply(&mut after).map_err(CommandError::config)?;
+        match find_model(&after, key, None) {
+            Ok(_) => {}
+            // The gateway's environment is another one than this shell's.
+            Err(error @ ModelError::NoKey { .. }) => note = Some(error.to_string()),
+            Err(error) => {
+                return Err(CommandError::new(
+                    Exit::Failed,
+                    error.code(),
+                    error.to_string(),
+                ));
+            }
+        }
+    }
+    let exit = change_config(context, connect, change, &format!("default model: {key}"))?;
+    if let Some(note) = note {
+        context.output.note(plain(&note));
+    }
+    Ok(exit)
+}
+
+/// Asks models, one after the other.
+async fn probe(context: &Context, config: &Config, args: &ProbeArgs) -> CommandResult {
+    let root = config.root();
+    let names: Vec<String> = match &args.model {
+        Some(name) => vec![name.clone()],
+        None => models(root).iter().map(Model::key).collect(),
+    };
+    let output = context.output;
+    if names.is_empty() && !args.json {
+        output.line("no models; describe them under models.providers of the configuration")?;
+        return Ok(Exit::Failed);
+    }
+    let patience = Duration::from_millis(args.timeout);
+    let mut probes = Vec::with_capacity(names.len());
+    for name in &names {
+        probes.push(probe_model(root, name, patience).await);
+    }
+    let all_answer = !probes.is_empty() && probes.iter().all(|probe| probe.outcome.is_ok());
+    if args.json {
+        let rows: Vec<Value> = probes.iter().map(probe_row).collect();
+        output.json(&json!({"count": rows.len(), "probes": rows}))?;
+    } else {
+        let cells = probes.iter().map(|probe| {
+            let first = probe.first.map_or_else(
+                || "-".to_owned(),
+                |first| format!("{} ms", first.as_millis()),
+            );
+            let (verdict, tokens) = match &probe.outcome {
+                Ok(answered) => {
+                    let usage = answered.usage;
+                    let read = usage.input + usage.cache_read + usage.cache_write;
+                    ("ok".to_owned(), format!("{read} in, {} out", usage.output))
+                }
+                Err(error) => (format!("{}: {error}", error.kind()), "-".to_owned()),
+            };
+            let took = format!("{} ms", probe.took.as_millis());
+            vec![probe.key.clone(), first, took, tokens, verdict]
+        });
+        let header = ["model", "first", "whole", "tokens", "result"];
+        output.line(table::table(&header, &["model", "result"], cells.collect()))?;
+    }
+    Ok(if all_answer { Exit::Ok } else { Exit::Failed })
+}
+
+fn probe_row(probe: &Probe) -> Value {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut row = json!({
+        "model": probe.key,
+        "ok": probe.outcome.is_ok(),
+        "latencyMs": ms(probe.took),
+        "firstDeltaMs": probe.first.map(ms),
+    });
+    match &probe.outcome {
+        Ok(answered) => {
+            let usage = answered.usage;
+            row["usage"] = json!({"input": usage.input, "output": usage.output,
+                "cacheRead": usage.cache_read, "cacheWrite": usage.cache_write,
+                "totalTokens": usage.total()});
+            row["cost"] = json!(answered.cost.map(|cost| cost.total));
+        }
+        Err(error) => row["error"] = json!({"kind": error.kind(), "message": error.to_string()}),
+    }
+    row
 }

@@ -443,7 +443,12 @@ pub(crate) fn event(call: &Call<'_>) -> Answer {
 
 /// What somebody said to a node, or asked through it, becomes a turn of the session that it names.
 fn turn(call: &Call<'_>, payload: &Value) -> Answer {
-    let text = |name: &str| payload[name].as_str().map(str::trim).filter(|text| !text.is_empty());
+    let text = |name: &str| {
+        payload[name]
+            .as_str()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+    };
     let read = || {
         let message = text("message").or_else(|| text("text"));
         let message = message.ok_or_else(|| call.invalid("at /payload: text required"))?;
@@ -454,7 +459,10 @@ fn turn(call: &Call<'_>, payload: &Value) -> Answer {
         let key = SessionKey::read(written, None, call.gateway.default_agent())
             .map_err(|bad| call.bad_key("payload/sessionKey", bad))?;
         let run_id = match text("eventId").or_else(|| text("key")) {
-            Some(id) => format!("node:{}", proof::fingerprint(&format!("{}\n{id}", own_id(call)))),
+            Some(id) => format!(
+                "node:{}",
+                proof::fingerprint(&format!("{}\n{id}", own_id(call)))
+            ),
             None => uuid::Uuid::new_v4().to_string(),
         };
         let name = own_id(call);
@@ -462,8 +470,12 @@ fn turn(call: &Call<'_>, payload: &Value) -> Answer {
             written_key: written.to_owned(),
             message: message.replace('\0', ""),
             thinking: text("thinking").map(str::to_owned),
-            timeout_ms: payload["timeoutSeconds"].as_u64().map(|s| s.saturating_mul(1_000)),
-            extra_system: Some(format!("The message came through the paired device {name}.")),
+            timeout_ms: payload["timeoutSeconds"]
+                .as_u64()
+                .map(|s| s.saturating_mul(1_000)),
+            extra_system: Some(format!(
+                "The message came through the paired device {name}."
+            )),
             ..Wanted::new(run_id, key, Origin::Hook)
         })
     };

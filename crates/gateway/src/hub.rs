@@ -376,12 +376,12 @@ impl Hub {
         }
     }
 
-    /// Sends an event to those that may see it and are `wanted`, each in its dialect.
+    /// Sends an event to those that may see it and are `wanted`, each in its dialect. What nobody
+    /// gets is not encoded.
     pub(crate) fn publish_if(
         &self,
         way: Way,
-        v3_payload: &str,
-        v4_payload: &str,
+        payload: impl Fn(Dialect) -> String,
         wanted: impl Fn(&Link) -> bool,
     ) {
         let Way {
@@ -389,8 +389,6 @@ impl Hub {
             numbered,
             droppable,
         } = way;
-        let v3_parts = EventParts::new(event.name(), v3_payload, None);
-        let v4_parts = EventParts::new(event.name(), v4_payload, None);
         let mut guard = self.lock();
         let sessions = &mut *guard;
         if numbered {
@@ -398,6 +396,8 @@ impl Hub {
         }
         let v3_seq = numbered.then_some(sessions.seq);
         let v3 = std::cell::OnceCell::<Utf8Bytes>::new();
+        let v4 = std::cell::OnceCell::<EventParts>::new();
+        let parts = |dialect| EventParts::new(event.name(), &payload(dialect), None);
         for member in sessions.links.values_mut() {
             let link = &member.link;
             if !link.is_live() || !link.receives(event) || !wanted(link) {
@@ -405,11 +405,12 @@ impl Hub {
             }
             let text = match link.principal.dialect {
                 Dialect::V3 => v3
-                    .get_or_init(|| Utf8Bytes::from(v3_parts.frame(v3_seq)))
+                    .get_or_init(|| Utf8Bytes::from(parts(Dialect::V3).frame(v3_seq)))
                     .clone(),
                 Dialect::V4 => {
                     member.seq += 1;
-                    Utf8Bytes::from(v4_parts.frame(Some(member.seq)))
+                    let parts = v4.get_or_init(|| parts(Dialect::V4));
+                    Utf8Bytes::from(parts.frame(Some(member.seq)))
                 }
             };
             deliver_as(link, droppable, text);

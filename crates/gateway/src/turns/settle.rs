@@ -23,7 +23,8 @@ use crate::{
     methods::session::{DefaultModel, Held, row},
 };
 
-/// Characters of an answer that are kept with its run, for whoever asks under the same key again.
+/// Characters of an answer that are kept with its run, for whoever asks under the same key again, and
+/// of one that was not finished.
 const ANSWER_MAX: usize = 64 << 10;
 
 /// How a turn ended.
@@ -409,10 +410,11 @@ fn close(
 
 /// The message that stands for what was not answered.
 fn ending(leader: &Run, ended: &Ended, unfinished: &str) -> Value {
-    let content = if unfinished.is_empty() {
+    let kept: String = unfinished.chars().take(ANSWER_MAX).collect();
+    let content = if kept.is_empty() {
         json!([])
     } else {
-        json!([{"type": "text", "text": unfinished}])
+        json!([{"type": "text", "text": kept}])
     };
     let (provider, model) = ended.model.clone().unzip();
     let mut message = json!({

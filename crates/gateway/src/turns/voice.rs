@@ -25,6 +25,8 @@ use crate::{
 const STEP: Duration = Duration::from_millis(50);
 /// Between two `chat` events, as in the original.
 const CHAT_STEP: Duration = Duration::from_millis(150);
+/// Bytes of a text after which the steps are twice as long, then three times, and so on.
+const LONG: usize = 32 << 10;
 /// What an agent says when it has nothing to say begins so.
 const SILENT: &str = "NO_REPLY";
 
@@ -124,7 +126,11 @@ impl Voice {
 
     fn tell_some(&self, gateway: &Gateway, said: &mut Said) {
         let now = Instant::now();
-        let due = |at: Option<Instant>, step| at.is_none_or(|at: Instant| now >= at + step);
+        // An event carries everything so far, so the longer it is the fewer there are.
+        let longer = u32::try_from((said.before.len() + said.text.len()) / LONG).unwrap_or(0) + 1;
+        let due = |at: Option<Instant>, step: Duration| {
+            at.is_none_or(|at: Instant| now >= at + step * longer)
+        };
         if due(said.told_at, STEP) {
             self.tell_step(gateway, said, now);
         }
@@ -267,7 +273,7 @@ impl Voice {
     /// Sends an `agent` event.
     fn tell(&self, gateway: &Gateway, said: &mut Said, stream: &str, data: Value) {
         said.seq += 1;
-        let mut event = json!({
+        let event = json!({
             "runId": self.run_id,
             "stream": stream,
             "data": data,
@@ -275,14 +281,19 @@ impl Voice {
             "seq": said.seq,
             "ts": now_ms(),
         });
-        let v3 = event.to_string();
-        event["sessionId"] = json!(said.session_id);
-        event["agentId"] = json!(self.agent);
-        if self.is_heartbeat {
-            event["isHeartbeat"] = json!(true);
-        }
-        let v4 = event.to_string();
         let of_tools = stream == "tool";
+        let payload = |dialect: Dialect| match dialect {
+            Dialect::V3 => event.to_string(),
+            Dialect::V4 => {
+                let mut event = event.clone();
+                event["sessionId"] = json!(said.session_id);
+                event["agentId"] = json!(self.agent);
+                if self.is_heartbeat {
+                    event["isHeartbeat"] = json!(true);
+                }
+                event.to_string()
+            }
+        };
         let way = Way {
             event: Event::Agent,
             numbered: !of_tools,
@@ -290,12 +301,9 @@ impl Voice {
         };
         gateway
             .hub
-            .publish_if(way, &v3, &v4, |link| self.is_for(link, of_tools));
+            .publish_if(way, payload, |link| self.is_for(link, of_tools));
         if !of_tools {
-            let payload = |dialect, _: &str| match dialect {
-                Dialect::V3 => v3.clone(),
-                Dialect::V4 => v4.clone(),
-            };
+            let payload = |dialect, _: &str| payload(dialect);
             gateway
                 .nodes
                 .tell_followers_of(&self.key, Event::Agent, payload);
@@ -322,15 +330,22 @@ impl Voice {
             event.insert("message".to_owned(), message);
         }
         more(&mut event);
-        let v4 = Value::Object(event.clone()).to_string();
-        for member in ["agentId", "deltaText", "errorKind"] {
-            event.remove(member);
-        }
-        if state == "final" {
-            event.remove("stopReason");
-        }
-        event.insert("sessionKey".to_owned(), json!(self.written_key));
-        let v3 = Value::Object(event.clone()).to_string();
+        // Wire 3 has less of it, and the key as whoever asked wrote it.
+        let v3 = |written: &str| {
+            let mut event = event.clone();
+            for member in ["agentId", "deltaText", "errorKind"] {
+                event.remove(member);
+            }
+            if state == "final" {
+                event.remove("stopReason");
+            }
+            event.insert("sessionKey".to_owned(), json!(written));
+            Value::Object(event).to_string()
+        };
+        let payload = |dialect: Dialect, written: &str| match dialect {
+            Dialect::V3 => v3(written),
+            Dialect::V4 => Value::Object(event.clone()).to_string(),
+        };
         // The last word is never left out for a slow receiver; a part of it is, for the next one
         // has it again.
         let way = Way {
@@ -338,19 +353,14 @@ impl Voice {
             numbered: true,
             droppable: state == "delta",
         };
-        gateway
-            .hub
-            .publish_if(way, &v3, &v4, |link| self.is_for(link, false));
+        gateway.hub.publish_if(
+            way,
+            |dialect| payload(dialect, &self.written_key),
+            |link| self.is_for(link, false),
+        );
         gateway
             .nodes
-            .tell_followers_of(&self.key, Event::Chat, |dialect, written| match dialect {
-                Dialect::V3 => {
-                    // By the name that the node goes by.
-                    event.insert("sessionKey".to_owned(), json!(written));
-                    Value::Object(event.clone()).to_string()
-                }
-                Dialect::V4 => v4.clone(),
-            });
+            .tell_followers_of(&self.key, Event::Chat, payload);
     }
 
     /// Whether a connection hears of it: of tools only who asked for the turn or for its session,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use clawgate_core::{session::SessionKey, slash::Slash};
+use clawgate_core::{Dialect, session::SessionKey, slash::Slash};
 use clawgate_protocol::{ErrorShape, agent::ChatSendParams, event::Event};
 use clawgate_store::RunClaim;
 use serde_json::{Value, json};
@@ -110,24 +110,28 @@ async fn said(
     if let RunClaim::Before(_) = claim {
         return Ok(Reply::json(&json!({"runId": run_id, "status": "ok"})));
     }
-    let mut event = json!({
+    let event = json!({
         "runId": run_id, "sessionKey": written, "seq": 0, "state": "final",
         "message": {
             "role": "assistant", "content": [{"type": "text", "text": words}],
             "timestamp": now_ms(),
         },
     });
-    let v3 = event.to_string();
-    event["sessionKey"] = json!(key.as_str());
-    event["agentId"] = json!(key.agent());
+    let payload = |dialect| match dialect {
+        Dialect::V3 => event.to_string(),
+        Dialect::V4 => {
+            let mut event = event.clone();
+            event["sessionKey"] = json!(key.as_str());
+            event["agentId"] = json!(key.agent());
+            event.to_string()
+        }
+    };
     let way = Way {
         event: Event::Chat,
         numbered: true,
         droppable: false,
     };
-    gateway
-        .hub
-        .publish_if(way, &v3, &event.to_string(), |_| true);
+    gateway.hub.publish_if(way, payload, |_| true);
     Ok(Reply::json(&json!({"runId": run_id, "status": "started"})))
 }
 

@@ -68,7 +68,7 @@ impl Lanes {
         self.widths = widths.map(|width| width.max(1));
     }
 
-    /// A turn comes in, and waits until [`Self::next`] gives it out.
+    /// A turn comes in, and waits until [`Self::take`] gives it out.
     pub fn enter(&mut self, session: &str, run: &str, lane: Lane) {
         let queue = self.waiting.entry(session.to_owned()).or_default();
         if queue.is_empty() {
@@ -78,7 +78,7 @@ impl Lanes {
     }
 
     /// The next turn that may run: its session and itself. It runs from now on.
-    pub fn next(&mut self) -> Option<(String, String)> {
+    pub fn take(&mut self) -> Option<(String, String)> {
         let at = self.order.iter().position(|session| {
             !self.running.contains_key(session)
                 && self

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use clawgate_core::lane::{Lane, Lanes, Place, QueueMode};
 
 fn drain(lanes: &mut Lanes) -> Vec<(String, String)> {
-    std::iter::from_fn(|| lanes.next()).collect()
+    std::iter::from_fn(|| lanes.take()).collect()
 }
 
 fn pair(session: &str, run: &str) -> (String, String) {

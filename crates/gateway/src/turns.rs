@@ -295,7 +295,7 @@ impl Turns {
 impl Inner {
     /// Lets those begin that may.
     fn pump(&mut self) {
-        while let Some((session, run)) = self.lanes.next() {
+        while let Some((session, run)) = self.lanes.take() {
             match self.live.get(&run) {
                 Some(run) => run.go.notify_one(),
                 None => {

@@ -3,13 +3,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::mpsc as threads,
     thread::JoinHandle,
     time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{StoreError, migrate};
 
@@ -62,8 +61,10 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 /// The open database. Cheap to clone; the file closes with the last clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    writer: threads::SyncSender<Act>,
-    reader: threads::SyncSender<Look>,
+    // Channels that grow with what waits: one of the standard library takes the room of its bound at
+    // once, about 100 KB here, and that for a queue that is nearly always empty.
+    writer: mpsc::Sender<Act>,
+    reader: mpsc::Sender<Look>,
     path: PathBuf,
     _threads: std::sync::Arc<Threads>,
 }
@@ -87,8 +88,8 @@ impl Store {
         read.pragma_update(None, "query_only", true)
             .map_err(StoreError::doing("opening the reader"))?;
 
-        let (writer, acts) = threads::sync_channel::<Act>(QUEUE_MAX);
-        let (reader, looks) = threads::sync_channel::<Look>(QUEUE_MAX);
+        let (writer, acts) = mpsc::channel::<Act>(QUEUE_MAX);
+        let (reader, mut looks) = mpsc::channel::<Look>(QUEUE_MAX);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -100,11 +101,11 @@ impl Store {
                 })
         };
         let handles = vec![
-            spawn("store-writer", Box::new(move || write_loop(write, &acts)))?,
+            spawn("store-writer", Box::new(move || write_loop(write, acts)))?,
             spawn(
                 "store-reader",
                 Box::new(move || {
-                    while let Ok(look) = looks.recv() {
+                    while let Some(look) = looks.blocking_recv() {
                         // A look that panics drops its answer; the next one is looked at.
                         let _ = catch_unwind(AssertUnwindSafe(|| look(&read)));
                     }
@@ -172,28 +173,13 @@ impl Store {
             });
             (keep, done)
         });
-        self.enqueue(act).await.map_err(E::from)?;
+        self.writer
+            .send(act)
+            .await
+            .map_err(|_| E::from(StoreError::Closed))?;
         answered
             .await
             .unwrap_or_else(|_| Err(E::from(StoreError::Abandoned { doing })))
-    }
-
-    async fn enqueue(&self, mut act: Act) -> Result<(), StoreError> {
-        loop {
-            match self.writer.try_send(act) {
-                Ok(()) => return Ok(()),
-                Err(threads::TrySendError::Disconnected(_)) => return Err(StoreError::Closed),
-                Err(threads::TrySendError::Full(back)) => {
-                    act = back;
-                    // Full means that 4,096 acts wait for a sync: let the others go first.
-                    let (wake, woken) = oneshot::channel::<()>();
-                    self.reader
-                        .send(Box::new(move |_| drop(wake)))
-                        .map_err(|_| StoreError::Closed)?;
-                    let _ = woken.await;
-                }
-            }
-        }
     }
 
     /// Looks at the last committed state.
@@ -208,7 +194,10 @@ impl Store {
         let look: Look = Box::new(move |db| {
             let _ = answer.send(look(&Read { db }));
         });
-        self.reader.send(look).map_err(|_| StoreError::Closed)?;
+        self.reader
+            .send(look)
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -220,11 +209,19 @@ impl Store {
         &self,
         look: impl FnOnce(&Read<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (answer, answered) = threads::sync_channel(1);
-        let look: Look = Box::new(move |db| {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let mut look: Look = Box::new(move |db| {
             let _ = answer.send(look(&Read { db }));
         });
-        self.reader.send(look).map_err(|_| StoreError::Closed)?;
+        // At start nothing waits, so this goes round once. (The channel's own way of waiting is not
+        // for a thread that drives a runtime.)
+        while let Err(refused) = self.reader.try_send(look) {
+            look = match refused {
+                mpsc::error::TrySendError::Full(back) => back,
+                mpsc::error::TrySendError::Closed(_) => return Err(StoreError::Closed),
+            };
+            std::thread::yield_now();
+        }
         answered.recv().unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -343,11 +340,10 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-fn write_loop(mut db: Connection, acts: &threads::Receiver<Act>) {
-    while let Ok(first) = acts.recv() {
-        let mut group = vec![first];
-        group.extend(acts.try_iter().take(GROUP_MAX - 1));
-        commit_group(&mut db, group);
+fn write_loop(mut db: Connection, mut acts: mpsc::Receiver<Act>) {
+    let mut group = Vec::new();
+    while acts.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+        commit_group(&mut db, std::mem::take(&mut group));
     }
     // A clean stop leaves one file.
     let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));

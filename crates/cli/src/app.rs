@@ -127,6 +127,7 @@ pub(crate) struct ConnectArgs {
 
 /// Everything that clawgate does.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run, examine and call a gateway
     #[command(

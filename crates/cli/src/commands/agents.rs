@@ -20,6 +20,7 @@ use crate::{
 
 /// `agents`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum AgentsCommand {
     /// Every agent with its workspace and model
     #[command(

@@ -31,6 +31,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// `approvals`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ApprovalsCommand {
     /// What may be run without asking
     #[command(
@@ -70,6 +71,7 @@ pub(crate) enum ApprovalsCommand {
 
 /// `approvals allowlist`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum AllowlistCommand {
     /// Let a program run without asking
     #[command(

@@ -21,6 +21,7 @@ use crate::{
 
 /// `backup`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum BackupCommand {
     /// Make a backup, while the gateway runs or not
     #[command(

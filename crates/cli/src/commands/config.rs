@@ -21,6 +21,7 @@ use crate::{
 
 /// `config`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ConfigCommand {
     /// One value; secrets are masked
     #[command(

@@ -22,6 +22,7 @@ use crate::{
 
 /// `security`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum SecurityCommand {
     /// Configuration, files, grants, tokens: what each opens, and to whom
     #[command(

@@ -37,6 +37,7 @@ pub(crate) struct SessionsArgs {
 
 /// What can be done with sessions.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum SessionsCommand {
     /// Sessions, newest first
     #[command(

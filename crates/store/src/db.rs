@@ -287,7 +287,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     let draft = draft(path);
     // Private from the first byte; the log beside it takes over the mode. What an earlier start left
     // is cut to nothing and not removed, so that at every moment it can be seen that one was begun.
-    std::os::unix::fs::OpenOptionsExt::mode(
+    let file = std::os::unix::fs::OpenOptionsExt::mode(
         std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -296,20 +296,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
     )
     .open(&draft)
     .map_err(unusable)?;
-    {
-        let mut db = Connection::open(&draft).map_err(StoreError::doing("creating"))?;
-        // Nobody reads a draft, so nothing in it needs a sync of its own: one at the end is enough.
-        let doing = StoreError::doing("creating");
-        db.pragma_update(None, "synchronous", "OFF")
-            .map_err(&doing)?;
-        db.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))
-            .map_err(&doing)?;
-        migrate::run(&mut db)?;
-        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
-            .map_err(&doing)?;
-    }
-    std::fs::File::open(&draft)
-        .and_then(|file| file.sync_all())
+    migrate::lay_out(&file)
+        .and_then(|()| file.sync_all())
         .map_err(unusable)?;
     std::fs::rename(&draft, path).map_err(unusable)?;
     let parent = path.parent().unwrap_or(Path::new("."));

@@ -109,6 +109,8 @@ pub(crate) struct Gateway {
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,
+    /// Pages of jobs that were sent.
+    pub cron_pages: methods::cron::Pages,
     pub wizards: wizard::Wizards,
     /// How deliveries go out.
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,

@@ -318,6 +318,7 @@ fn open(
         features: features(),
         warned_unattributed: AtomicBool::new(false),
         scheduler: handle,
+        cron_pages: crate::methods::cron::Pages::default(),
         wizards: crate::wizard::Wizards::default(),
         delivery_way: outbox.way(),
         settings: Settings::new(sources, stamp, &config),

@@ -3,6 +3,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -65,8 +69,10 @@ pub struct Store {
     // once, about 100 KB here, and that for a queue that is nearly always empty.
     writer: mpsc::Sender<Act>,
     reader: mpsc::Sender<Look>,
+    /// Commits so far, counted before anybody is told of one.
+    commits: Arc<AtomicU64>,
     path: PathBuf,
-    _threads: std::sync::Arc<Threads>,
+    _threads: Arc<Threads>,
 }
 
 /// Joins the threads when the last handle goes, so that a clean stop checkpoints the log.
@@ -100,8 +106,13 @@ impl Store {
                     why: format!("no thread: {error}"),
                 })
         };
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&commits);
         let handles = vec![
-            spawn("store-writer", Box::new(move || write_loop(write, acts)))?,
+            spawn(
+                "store-writer",
+                Box::new(move || write_loop(write, acts, &counted)),
+            )?,
             spawn(
                 "store-reader",
                 Box::new(move || {
@@ -115,14 +126,21 @@ impl Store {
         Ok(Self {
             writer,
             reader,
+            commits,
             path: path.to_owned(),
-            _threads: std::sync::Arc::new(Threads(std::sync::Mutex::new(handles))),
+            _threads: Arc::new(Threads(std::sync::Mutex::new(handles))),
         })
     }
 
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How often something was committed. While it stays the same, what was read after it was looked
+    /// at is still what a reader would find, as far as anybody was told.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
     }
 
     /// Runs an act in a transaction. The answer comes after the commit; an act that returns an
@@ -328,16 +346,16 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-fn write_loop(mut db: Connection, mut acts: mpsc::Receiver<Act>) {
+fn write_loop(mut db: Connection, mut acts: mpsc::Receiver<Act>, commits: &AtomicU64) {
     let mut group = Vec::new();
     while acts.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-        commit_group(&mut db, std::mem::take(&mut group));
+        commit_group(&mut db, std::mem::take(&mut group), commits);
     }
     // A clean stop leaves one file.
     let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));
 }
 
-fn commit_group(db: &mut Connection, group: Vec<Act>) {
+fn commit_group(db: &mut Connection, group: Vec<Act>, commits: &AtomicU64) {
     let doing = StoreError::doing("committing");
     let mut settled = Vec::with_capacity(group.len());
     let committed = (|| {
@@ -360,6 +378,8 @@ fn commit_group(db: &mut Connection, group: Vec<Act>) {
         }
         tx.commit()
     })();
+    // Also of one that failed, because a failed one may have changed the file.
+    commits.fetch_add(1, Ordering::Release);
     match committed {
         Ok(()) => settled.into_iter().for_each(|done| done(Ok(()))),
         Err(error) => {

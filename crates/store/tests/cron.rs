@@ -650,3 +650,29 @@ fn more_acts_than_may_wait_at_once_are_all_done() {
         .expect("readable");
     assert_eq!(kept, 10_000);
 }
+
+#[test]
+fn an_act_that_fails_or_panics_alone_leaves_no_trace_and_the_next_one_stands() {
+    let place = Place::new();
+    let store = place.open();
+    let failed = write(&store, |tx| {
+        tx.keep_cron_job(&named(every("failed"), "failed", 1))?;
+        Err::<(), _>(StoreError::Closed)
+    });
+    assert!(matches!(failed, Err(StoreError::Closed)), "{failed:?}");
+    let panicked = write(&store, |tx| {
+        tx.keep_cron_job(&named(every("panicked"), "panicked", 1))?;
+        if true {
+            panic!("on purpose");
+        }
+        Ok(())
+    });
+    assert!(
+        matches!(panicked, Err(StoreError::Abandoned { .. })),
+        "{panicked:?}"
+    );
+    add(&store, named(every("kept"), "kept", 1));
+    assert_eq!(job(&store, "failed"), None);
+    assert_eq!(job(&store, "panicked"), None);
+    assert!(job(&store, "kept").is_some());
+}

@@ -127,7 +127,6 @@ pub(crate) struct ConnectArgs {
 
 /// Everything that clawgate does.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum Command {
     /// Run, examine and call a gateway
     #[command(

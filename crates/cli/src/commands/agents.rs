@@ -20,7 +20,6 @@ use crate::{
 
 /// `agents`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum AgentsCommand {
     /// Every agent with its workspace and model
     #[command(

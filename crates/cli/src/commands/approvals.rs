@@ -31,7 +31,6 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// `approvals`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum ApprovalsCommand {
     /// What may be run without asking
     #[command(
@@ -71,7 +70,6 @@ pub(crate) enum ApprovalsCommand {
 
 /// `approvals allowlist`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum AllowlistCommand {
     /// Let a program run without asking
     #[command(

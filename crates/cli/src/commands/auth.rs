@@ -16,7 +16,6 @@ use crate::{
 
 /// `auth`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum AuthCommand {
     /// The decision: evidence, rule, granted, missing, next step
     #[command(

@@ -21,7 +21,6 @@ use crate::{
 
 /// `backup`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum BackupCommand {
     /// Make a backup, while the gateway runs or not
     #[command(

@@ -8,7 +8,6 @@ use crate::{app::ConnectArgs, clock, error::CommandResult, exit::Exit, output::t
 
 /// `channels`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum ChannelsCommand {
     /// Configured channels and accounts
     #[command(after_help = "Examples:\n  clawgate channels list\n  clawgate channels list --json")]

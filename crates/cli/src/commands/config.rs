@@ -21,7 +21,6 @@ use crate::{
 
 /// `config`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum ConfigCommand {
     /// One value; secrets are masked
     #[command(

@@ -23,7 +23,6 @@ const LIST: &str = "device.pair.list";
 
 /// `devices`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum DevicesCommand {
     /// Pending requests and paired devices
     #[command(

@@ -26,7 +26,6 @@ pub(crate) struct GatewayArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 enum GatewayCommand {
     /// Run a gateway in the foreground
     #[command(

@@ -17,7 +17,6 @@ use crate::{
 
 /// `import`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum ImportCommand {
     /// Jobs, run history, sessions, paired devices, key and configuration of an OpenClaw gateway
     #[command(

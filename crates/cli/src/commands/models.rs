@@ -16,7 +16,6 @@ use crate::{
 
 /// `models`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum ModelsCommand {
     /// Models in use; with --all every one that is configured
     #[command(
@@ -36,7 +35,6 @@ pub(crate) enum ModelsCommand {
 
 /// `models aliases` and `models fallbacks`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum PartCommand {
     /// All of them
     #[command(after_help = "Examples:\n  clawgate models aliases list --json")]

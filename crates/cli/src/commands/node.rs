@@ -40,7 +40,6 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// `node`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum NodeCommand {
     /// Run commands of a gateway on this machine, until stopped
     #[command(

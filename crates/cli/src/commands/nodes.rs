@@ -26,7 +26,6 @@ const MARGIN_MS: u64 = 5_000;
 
 /// `nodes`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum NodesCommand {
     /// Known nodes: who is here, and what each may be asked to run
     #[command(

@@ -9,7 +9,6 @@ use crate::{app::ConnectArgs, config::Config, error::CommandResult, exit::Exit, 
 
 /// `secrets`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum SecretsCommand {
     /// Have the gateway resolve its references anew
     #[command(after_help = "Examples:\n  clawgate secrets reload")]

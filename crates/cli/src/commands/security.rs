@@ -22,7 +22,6 @@ use crate::{
 
 /// `security`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum SecurityCommand {
     /// Configuration, files, grants, tokens: what each opens, and to whom
     #[command(

@@ -37,7 +37,6 @@ pub(crate) struct SessionsArgs {
 
 /// What can be done with sessions.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum SessionsCommand {
     /// Sessions, newest first
     #[command(

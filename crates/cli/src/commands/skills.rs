@@ -15,7 +15,6 @@ use crate::{
 
 /// `skills`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum SkillsCommand {
     /// Every skill of the default agent
     #[command(

@@ -9,7 +9,6 @@ use crate::{app::ConnectArgs, clock, error::CommandResult, exit::Exit, output::t
 
 /// `system`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum SystemCommand {
     /// Who is connected
     #[command(
@@ -44,7 +43,6 @@ pub(crate) struct EventArgs {
 
 /// `system heartbeat`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum HeartbeatCommand {
     /// The last one
     #[command(after_help = "Examples:\n  clawgate system heartbeat last")]

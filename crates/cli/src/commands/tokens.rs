@@ -19,7 +19,6 @@ use crate::{
 
 /// `tokens`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum TokensCommand {
     /// Make a token; its secret is shown this once
     #[command(

@@ -6,7 +6,6 @@ use crate::app::ConnectArgs;
 
 /// `cron`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum CronCommand {
     /// Add a job
     #[command(

@@ -19,12 +19,12 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
-use tokio::sync::mpsc;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::{
     Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -63,7 +63,9 @@ struct Waiting {
 enum Line {
     Text(String),
     /// No further ones are written. Dropped when all before it are.
-    Last { _written: std::sync::mpsc::Sender<()> },
+    Last {
+        _written: std::sync::mpsc::Sender<()>,
+    },
 }
 
 impl Waiting {
@@ -112,7 +114,9 @@ impl Drop for LogGuard {
         let (written, all) = std::sync::mpsc::channel();
         for waiting in self.0.drain(..) {
             // A full queue has a writer that stands still; nobody waits for that one.
-            let _ = waiting.lines.try_send(Line::Last { _written: written.clone() });
+            let _ = waiting.lines.try_send(Line::Last {
+                _written: written.clone(),
+            });
         }
         drop(written);
         let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));

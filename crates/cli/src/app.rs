@@ -17,6 +17,7 @@ use crate::{
         tokens::TokensCommand, usage::UsageArgs,
     },
     exit,
+    typed::WhenTyped,
 };
 
 /// A gateway for OpenClaw clients, and the tool of its operator.
@@ -133,168 +134,168 @@ pub(crate) enum Command {
         alias = "daemon",
         after_help = "Examples:\n  clawgate gateway run\n  clawgate gateway probe\n  clawgate gateway call health --json"
     )]
-    Gateway(Box<GatewayArgs>),
+    Gateway(WhenTyped<Box<GatewayArgs>>),
     /// One page about the gateway; exits 0 even when it is down
     #[command(
         after_help = "Examples:\n  clawgate status\n  clawgate status --json | jq .gateway.reachable"
     )]
-    Status(StatusArgs),
+    Status(WhenTyped<StatusArgs>),
     /// The gateway's health
     #[command(after_help = "Examples:\n  clawgate health\n  clawgate health --json")]
-    Health(HealthArgs),
+    Health(WhenTyped<HealthArgs>),
     /// The gateway's log
     #[command(
         after_help = "Examples:\n  clawgate logs --limit 50\n  clawgate logs --follow\n  clawgate logs --json | jq -r 'select(.level==\"error\").message'"
     )]
-    Logs(LogsArgs),
+    Logs(WhenTyped<LogsArgs>),
     /// Scheduled jobs
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate cron add --name stretch --every 45m --system-event 'Time to stretch'\n  clawgate cron add --name brief --cron '0 7 * * 1-5' --tz Europe/Berlin --message 'Morning brief'\n  clawgate cron list\n  clawgate cron runs --id ID"
     )]
-    Cron(CronCommand),
+    Cron(WhenTyped<CronCommand>),
     /// Paired devices and pairing requests
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate devices list\n  clawgate devices approve --latest\n  clawgate devices revoke --device ID --role operator"
     )]
-    Devices(DevicesCommand),
+    Devices(WhenTyped<DevicesCommand>),
     /// One turn of an agent: a message, and its answer
     #[command(
         long_about = "One turn of an agent: a message, and its answer.\n\nThe answer streams to a terminal; elsewhere it is printed when it is whole, and with --json as the gateway gave it. Ctrl-C ends the run at the gateway. A lost connection does not: the gateway is looked for again, and the same run is waited for.\n\nExit codes: 0 the turn went well, 1 it failed, took too long or was aborted; the others as for every command.",
         after_help = "Examples:\n  clawgate agent -m 'What is on for today?'\n  clawgate agent --agent ops -m 'Is the disk full?' --json | jq -r '.result.payloads[].text'\n  clawgate agent --session-key agent:main:build --timeout 120 -m 'Why did it fail?'"
     )]
-    Agent(Box<AgentArgs>),
+    Agent(WhenTyped<Box<AgentArgs>>),
     /// A chat in the terminal
     #[command(
         alias = "tui",
         long_about = "A chat in the terminal.\n\nText streams, tools are shown as they run, commands that wait for a decision are asked about, older messages are a PageUp away, and a lost connection is made again without losing or repeating a message. /help lists what can be typed.\n\nWhere standard input or output is no terminal, and with --plain or --json, each line of standard input is a message and each answer is printed; the exit code is 1 when a turn failed.",
         after_help = "Examples:\n  clawgate chat\n  clawgate chat --session agent:ops:main --thinking high\n  echo 'What is on for today?' | clawgate chat --plain\n  clawgate chat --json < questions.txt | jq -r .text"
     )]
-    Chat(Box<ChatArgs>),
+    Chat(WhenTyped<Box<ChatArgs>>),
     /// The control plane as tools of the Model Context Protocol
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate tokens create --name desk --scopes operator.read\n  CLAWGATE_GATEWAY_TOKEN=TOKEN clawgate mcp serve --api-token-only"
     )]
-    Mcp(McpCommand),
+    Mcp(WhenTyped<McpCommand>),
     /// Conversations: list, read, search, reset, delete, export, import
     #[command(
         after_help = "Examples:\n  clawgate sessions\n  clawgate sessions show main\n  clawgate sessions search invoice\n  clawgate sessions export main > main.jsonl"
     )]
-    Sessions(Box<SessionsArgs>),
+    Sessions(WhenTyped<Box<SessionsArgs>>),
     /// Tokens and money that were used
     #[command(
         after_help = "Examples:\n  clawgate usage\n  clawgate usage --days 7 --by session\n  clawgate usage --json | jq .totals.totalCost"
     )]
-    Usage(UsageArgs),
+    Usage(WhenTyped<UsageArgs>),
     /// Machines that run commands for the gateway
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate nodes status\n  clawgate nodes approve REQUEST\n  clawgate nodes run --node kitchen-pi uptime"
     )]
-    Nodes(NodesCommand),
+    Nodes(WhenTyped<NodesCommand>),
     /// Run commands for a gateway on this machine
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate node run\n  clawgate node run --host gateway.lan --tls --display-name kitchen-pi"
     )]
-    Node(NodeCommand),
+    Node(WhenTyped<NodeCommand>),
     /// Named API tokens for scripts
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate tokens create --name ci --scopes operator.read,operator.write --expires 30d\n  clawgate tokens list\n  clawgate tokens revoke ci"
     )]
-    Tokens(TokensCommand),
+    Tokens(WhenTyped<TokensCommand>),
     /// Commands that wait to be let run, and what runs without asking
     #[command(
         subcommand,
         alias = "exec-approvals",
         after_help = "Examples:\n  clawgate approvals pending\n  clawgate approvals allow ID\n  clawgate approvals get\n  clawgate approvals allowlist add /usr/bin/uptime"
     )]
-    Approvals(ApprovalsCommand),
+    Approvals(WhenTyped<ApprovalsCommand>),
     /// What this connection may do, and why
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate auth explain\n  clawgate auth can-i cron.add && clawgate cron add ..."
     )]
-    Auth(AuthCommand),
+    Auth(WhenTyped<AuthCommand>),
     /// Presence, system events, heartbeats
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate system presence\n  clawgate system event --text 'build finished' --mode now"
     )]
-    System(SystemCommand),
+    System(WhenTyped<SystemCommand>),
     /// The configuration file
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate config file\n  clawgate config get gateway.port\n  clawgate config set cron.maxConcurrentRuns 4\n  clawgate config validate"
     )]
-    Config(ConfigCommand),
+    Config(WhenTyped<ConfigCommand>),
     /// References to secrets, and secrets in the configuration
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate secrets audit\n  clawgate secrets reload"
     )]
-    Secrets(SecretsCommand),
+    Secrets(WhenTyped<SecretsCommand>),
     /// Agents of this machine
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate agents list\n  clawgate agents add ops --workspace ~/ops"
     )]
-    Agents(AgentsCommand),
+    Agents(WhenTyped<AgentsCommand>),
     /// Models of the configuration
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate models list\n  clawgate models status"
     )]
-    Models(ModelsCommand),
+    Models(WhenTyped<ModelsCommand>),
     /// Skills of this machine
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate skills list\n  clawgate skills check"
     )]
-    Skills(SkillsCommand),
+    Skills(WhenTyped<SkillsCommand>),
     /// Channels of the gateway
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate channels list\n  clawgate channels status"
     )]
-    Channels(ChannelsCommand),
+    Channels(WhenTyped<ChannelsCommand>),
     /// Bring the state of another gateway over
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate import openclaw --from ~/.openclaw --dry-run\n  clawgate import openclaw --from ~/.openclaw"
     )]
-    Import(ImportCommand),
+    Import(WhenTyped<ImportCommand>),
     /// The address of the Control UI
     #[command(
         after_help = "Examples:\n  clawgate dashboard\n  clawgate dashboard --json | jq -r .url"
     )]
-    Dashboard(DashboardArgs),
+    Dashboard(WhenTyped<DashboardArgs>),
     /// Backups of the state directory: make, verify, list, bring back
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate backup create --verify\n  clawgate backup verify 2026-11-23T02-47-16.739Z-clawgate-backup.tar.gz\n  clawgate backup restore ARCHIVE --into /var/lib/clawgate"
     )]
-    Backup(BackupCommand),
+    Backup(WhenTyped<BackupCommand>),
     /// What is wrong here, why it matters, and what to type
     #[command(
         long_about = "What is wrong here, why it matters, and what to type.\n\nLooks at the configuration, the state directory with its keys and its database, the port and who listens there, whether this client may use the gateway, the disk, the clock, jobs that fail and results that do not arrive. It changes nothing; with --fix it makes the changes that it named and nothing else, each of which is listed.\n\nExit codes: 0 nothing critical is left, 1 something is.",
         after_help = "Examples:\n  clawgate doctor\n  clawgate doctor --deep\n  clawgate doctor --fix\n  clawgate doctor --json | jq -r '.findings[] | select(.severity==\"critical\").fix'"
     )]
-    Doctor(DoctorArgs),
+    Doctor(WhenTyped<DoctorArgs>),
     /// What of this installation is open to others
     #[command(
         subcommand,
         after_help = "Examples:\n  clawgate security audit\n  clawgate security audit --deep --json"
     )]
-    Security(SecurityCommand),
+    Security(WhenTyped<SecurityCommand>),
     /// Completion script for a shell
     #[command(
         after_help = "Examples:\n  clawgate completion bash > ~/.local/share/bash-completion/completions/clawgate\n  clawgate completion zsh > ~/.zfunc/_clawgate\n  clawgate completion fish > ~/.config/fish/completions/clawgate.fish"
     )]
-    Completion(CompletionArgs),
+    Completion(WhenTyped<CompletionArgs>),
 }
 
 /// `completion`.

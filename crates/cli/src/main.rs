@@ -17,6 +17,7 @@ mod output;
 mod session;
 mod stop;
 mod target;
+mod typed;
 mod words;
 
 use std::process::ExitCode;
@@ -40,10 +41,13 @@ fn main() -> ExitCode {
     } else {
         ColorChoice::Auto
     };
-    let parsed = App::command()
-        .color(color)
-        .try_get_matches_from(&args)
-        .and_then(|matches| App::from_arg_matches(&matches));
+    let parse = |tree: clap::Command| {
+        tree.color(color)
+            .try_get_matches_from(&args)
+            .and_then(|matches| App::from_arg_matches(&matches))
+    };
+    // What does not read is read again, so that what is said about it knows all commands.
+    let parsed = parse(typed::tree_for(&args, App::command)).or_else(|_| parse(App::command()));
     let app = match parsed {
         Ok(app) => app,
         Err(error) => return misread(&error, app::asks_for_json(&args)).into(),

@@ -124,6 +124,8 @@ pub(crate) struct Gateway {
     pub scheduler: scheduler::SchedulerHandle,
     pub turns: turns::Turns,
     pub heartbeats: heartbeat::Heartbeats,
+    /// Pages of jobs that were sent.
+    pub cron_pages: methods::cron::Pages,
     pub wizards: wizard::Wizards,
     /// How deliveries go out.
     pub delivery_way: Arc<arc_swap::ArcSwap<outbox::Way>>,

@@ -337,6 +337,7 @@ fn open(
         scheduler: handle,
         turns: Turns::new(&config.snapshot.parsed),
         heartbeats,
+        cron_pages: crate::methods::cron::Pages::default(),
         wizards: crate::wizard::Wizards::default(),
         delivery_way: outbox.way(),
         settings: Settings::new(sources, stamp, &config),

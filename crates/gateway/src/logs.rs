@@ -11,20 +11,21 @@ use std::{
     io::Write,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
-use tracing_appender::{
-    non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard},
-    rolling::{RollingFileAppender, Rotation},
-};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::{
     Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -43,9 +44,84 @@ const FILES_MAX: usize = 14;
 const PREFIX: &str = "clawgate";
 const SUFFIX: &str = "log";
 
-/// Flushes what waits when it goes.
+/// How long the last lines may take to be written when logging ends.
+const FLUSHES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Writes what waits when it goes.
 #[derive(Debug)]
-pub(crate) struct LogGuard(#[expect(dead_code, reason = "held for its drop")] Vec<WorkerGuard>);
+pub(crate) struct LogGuard(Vec<Waiting>);
+
+/// Lines on their way to one writer. It takes the room of what waits and not of what may wait.
+#[derive(Clone, Debug)]
+struct Waiting {
+    lines: mpsc::Sender<Line>,
+    /// Lines that found no room, until that was told.
+    dropped: Arc<AtomicU64>,
+}
+
+/// What a writer's thread is told.
+enum Line {
+    Text(String),
+    /// No further ones are written. Dropped when all before it are.
+    Last {
+        _written: std::sync::mpsc::Sender<()>,
+    },
+}
+
+impl Waiting {
+    /// Starts a writer's thread. `note` makes a line about the log itself.
+    fn for_writer(
+        name: &str,
+        mut writer: impl Write + Send + 'static,
+        note: fn(&str) -> String,
+    ) -> std::io::Result<Self> {
+        let (sender, mut lines) = mpsc::channel(LINES_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let untold = Arc::clone(&dropped);
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while let Some(Line::Text(line)) = lines.blocking_recv() {
+                    // A line that cannot be written has nowhere else to go.
+                    let _ = writer.write_all(line.as_bytes());
+                    let more = untold.swap(0, Ordering::Relaxed);
+                    if more > 0 {
+                        let text = format!("{more} lines were dropped: too many waited");
+                        let _ = writer.write_all(note(&text).as_bytes());
+                    }
+                    if lines.is_empty() {
+                        let _ = writer.flush();
+                    }
+                }
+            })?;
+        Ok(Self {
+            lines: sender,
+            dropped,
+        })
+    }
+
+    /// Has a line written, or drops it when too many wait.
+    fn put(&self, line: String) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.lines.try_send(Line::Text(line)) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let until = Instant::now() + FLUSHES_WITHIN;
+        let (written, all) = std::sync::mpsc::channel();
+        for waiting in self.0.drain(..) {
+            // A full queue has a writer that stands still; nobody waits for that one.
+            let _ = waiting.lines.try_send(Line::Last {
+                _written: written.clone(),
+            });
+        }
+        drop(written);
+        let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
 
 /// Starts logging. A second gateway in the same process keeps the first one's log.
 pub(crate) fn start(directory: &Path, verbose: bool) -> std::io::Result<LogGuard> {
@@ -60,11 +136,6 @@ pub(crate) fn start(directory: &Path, verbose: bool) -> std::io::Result<LogGuard
         .max_log_files(FILES_MAX)
         .build(directory)
         .map_err(std::io::Error::other)?;
-    let bounded = || {
-        NonBlockingBuilder::default()
-            .buffered_lines_limit(LINES_MAX)
-            .lossy(true)
-    };
     let today = today();
     let file = Capped {
         inner: file,
@@ -75,10 +146,9 @@ pub(crate) fn start(directory: &Path, verbose: bool) -> std::io::Result<LogGuard
             .map_or(0, |meta| meta.len()),
         dropped: 0,
     };
-    let (file, file_guard) = bounded().thread_name("log-file").finish(file);
-    let (people, people_guard) = bounded()
-        .thread_name("log-people")
-        .finish(std::io::stderr());
+    let file = Waiting::for_writer("log-file", file, note_for_file)?;
+    let people = Waiting::for_writer("log-people", std::io::stderr(), note_for_people)?;
+    let guard = LogGuard(vec![file.clone(), people.clone()]);
     let lines = Lines {
         file,
         people,
@@ -97,7 +167,7 @@ pub(crate) fn start(directory: &Path, verbose: bool) -> std::io::Result<LogGuard
     let _ = tracing_subscriber::registry()
         .with(lines.with_filter(level))
         .try_init();
-    Ok(LogGuard(vec![file_guard, people_guard]))
+    Ok(guard)
 }
 
 /// The newest log file.
@@ -153,12 +223,23 @@ impl<W: Write> Capped<W> {
 
     /// A line about the file itself.
     fn note(&mut self, message: &str) -> std::io::Result<()> {
-        let note = json!({
-            "time": jiff::Timestamp::now().to_string(), "level": "warn", "subsystem": "gateway/logs",
-            "message": message, "1": message,
-        });
-        self.inner.write_all(format!("{note}\n").as_bytes())
+        self.inner.write_all(note_for_file(message).as_bytes())
     }
+}
+
+/// A line about the log itself, for programs.
+fn note_for_file(message: &str) -> String {
+    let note = json!({
+        "time": jiff::Timestamp::now().to_string(), "level": "warn", "subsystem": "gateway/logs",
+        "message": message, "1": message,
+    });
+    format!("{note}\n")
+}
+
+/// The same, for people.
+fn note_for_people(message: &str) -> String {
+    let time = jiff::Timestamp::now();
+    format!("{time:.3}  WARN [gateway/logs] {message}\n")
 }
 
 impl<W: Write> Write for Capped<W> {
@@ -294,8 +375,8 @@ pub(crate) fn clip(text: &str, chars_max: usize) -> &str {
 }
 
 struct Lines {
-    file: NonBlocking,
-    people: NonBlocking,
+    file: Waiting,
+    people: Waiting,
     colour: bool,
     host: String,
 }
@@ -390,7 +471,7 @@ impl Lines {
         } else {
             format!("{time} {level:>5} [{subsystem}] {line}\n")
         };
-        let _ = self.people.clone().write_all(text.as_bytes());
+        self.people.put(text);
     }
 
     fn to_file(&self, level: Level, time: &str, subsystem: &str, line: &str, fields: &Fields) {
@@ -413,10 +494,7 @@ impl Lines {
             "message": fields.message,
             "fields": fields.named,
         });
-        let _ = self
-            .file
-            .clone()
-            .write_all(format!("{record}\n").as_bytes());
+        self.file.put(format!("{record}\n"));
     }
 }
 
@@ -457,6 +535,70 @@ mod tests {
         let text = String::from_utf8(file.inner).unwrap();
         assert!(text.contains("4 lines of the day before"), "{text}");
         assert!(text.ends_with("morning\n"), "{text}");
+    }
+
+    /// A writer that says when it was begun with, and goes on when it may.
+    struct Gate {
+        began: std::sync::mpsc::Sender<()>,
+        go: std::sync::mpsc::Receiver<()>,
+        text: Arc<Mutex<String>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            let _ = self.began.send(());
+            let _ = self.go.recv();
+            let text = std::str::from_utf8(line).unwrap();
+            self.text.lock().unwrap().push_str(text);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_that_stands_still_holds_nobody_up_and_says_later_what_it_missed() {
+        let (began, begun) = std::sync::mpsc::channel();
+        let (open, go) = std::sync::mpsc::channel();
+        let text = Arc::new(Mutex::new(String::new()));
+        let gate = Gate {
+            began,
+            go,
+            text: Arc::clone(&text),
+        };
+        let waiting = Waiting::for_writer("gate", gate, note_for_people).unwrap();
+        waiting.put("first\n".to_owned());
+        begun.recv_timeout(Duration::from_secs(10)).unwrap();
+        for _ in 0..LINES_MAX + 3 {
+            waiting.put("more\n".to_owned());
+        }
+        drop(open);
+        let until = Instant::now() + Duration::from_secs(10);
+        while !text.lock().unwrap().contains("3 lines were dropped") {
+            assert!(Instant::now() < until, "{}", text.lock().unwrap().len());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_waits_is_written_when_logging_ends() {
+        let (began, _begun) = std::sync::mpsc::channel();
+        let (open, go) = std::sync::mpsc::channel();
+        drop(open);
+        let text = Arc::new(Mutex::new(String::new()));
+        let gate = Gate {
+            began,
+            go,
+            text: Arc::clone(&text),
+        };
+        let waiting = Waiting::for_writer("gate", gate, note_for_people).unwrap();
+        for number in 0..100 {
+            waiting.put(format!("{number}\n"));
+        }
+        drop(LogGuard(vec![waiting]));
+        assert!(text.lock().unwrap().ends_with("\n99\n"));
     }
 
     #[test]

@@ -297,15 +297,17 @@ impl Keys {
                 .create(&dir)
                 .map_err(io_error("making", &dir))?;
         }
-        // Each new file waits for the disk; side by side they wait once.
-        let [local, device_tokens, seed] = std::thread::scope(|scope| {
-            KEY_FILES
-                .map(|name| {
-                    let path = dir.join(name);
-                    scope.spawn(move || key_file(&path))
-                })
-                .map(|thread| thread.join().expect("reading a key file does not panic"))
-        });
+        let path = |name: &str| dir.join(name);
+        let [local, device_tokens, seed] = if KEY_FILES.iter().all(|name| path(name).exists()) {
+            KEY_FILES.map(|name| key_file(&path(name)))
+        } else {
+            // Each new file waits for the disk; side by side they wait once.
+            std::thread::scope(|scope| {
+                KEY_FILES
+                    .map(|name| scope.spawn(move || key_file(&path(name))))
+                    .map(|thread| thread.join().expect("reading a key file does not panic"))
+            })
+        };
         let (local, device_tokens, seed) = (local?, device_tokens?, seed?);
         let seed: Zeroizing<[u8; 32]> =
             Zeroizing::new(seed.as_slice().try_into().expect("key_file gives 32 bytes"));

@@ -3,13 +3,16 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::mpsc as threads,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{StoreError, migrate};
 
@@ -62,10 +65,14 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 /// The open database. Cheap to clone; the file closes with the last clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    writer: threads::SyncSender<Act>,
-    reader: threads::SyncSender<Look>,
+    // Channels that grow with what waits: one of the standard library takes the room of its bound at
+    // once, about 100 KB here, and that for a queue that is nearly always empty.
+    writer: mpsc::Sender<Act>,
+    reader: mpsc::Sender<Look>,
+    /// Commits so far, counted before anybody is told of one.
+    commits: Arc<AtomicU64>,
     path: PathBuf,
-    _threads: std::sync::Arc<Threads>,
+    _threads: Arc<Threads>,
 }
 
 /// Joins the threads when the last handle goes, so that a clean stop checkpoints the log.
@@ -87,8 +94,8 @@ impl Store {
         read.pragma_update(None, "query_only", true)
             .map_err(StoreError::doing("opening the reader"))?;
 
-        let (writer, acts) = threads::sync_channel::<Act>(QUEUE_MAX);
-        let (reader, looks) = threads::sync_channel::<Look>(QUEUE_MAX);
+        let (writer, acts) = mpsc::channel::<Act>(QUEUE_MAX);
+        let (reader, mut looks) = mpsc::channel::<Look>(QUEUE_MAX);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -99,12 +106,17 @@ impl Store {
                     why: format!("no thread: {error}"),
                 })
         };
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&commits);
         let handles = vec![
-            spawn("store-writer", Box::new(move || write_loop(write, &acts)))?,
+            spawn(
+                "store-writer",
+                Box::new(move || write_loop(write, acts, &counted)),
+            )?,
             spawn(
                 "store-reader",
                 Box::new(move || {
-                    while let Ok(look) = looks.recv() {
+                    while let Some(look) = looks.blocking_recv() {
                         // A look that panics drops its answer; the next one is looked at.
                         let _ = catch_unwind(AssertUnwindSafe(|| look(&read)));
                     }
@@ -114,14 +126,21 @@ impl Store {
         Ok(Self {
             writer,
             reader,
+            commits,
             path: path.to_owned(),
-            _threads: std::sync::Arc::new(Threads(std::sync::Mutex::new(handles))),
+            _threads: Arc::new(Threads(std::sync::Mutex::new(handles))),
         })
     }
 
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How often something was committed. While it stays the same, what was read after it was looked
+    /// at is still what a reader would find, as far as anybody was told.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
     }
 
     /// Runs an act in a transaction. The answer comes after the commit; an act that returns an
@@ -172,28 +191,13 @@ impl Store {
             });
             (keep, done)
         });
-        self.enqueue(act).await.map_err(E::from)?;
+        self.writer
+            .send(act)
+            .await
+            .map_err(|_| E::from(StoreError::Closed))?;
         answered
             .await
             .unwrap_or_else(|_| Err(E::from(StoreError::Abandoned { doing })))
-    }
-
-    async fn enqueue(&self, mut act: Act) -> Result<(), StoreError> {
-        loop {
-            match self.writer.try_send(act) {
-                Ok(()) => return Ok(()),
-                Err(threads::TrySendError::Disconnected(_)) => return Err(StoreError::Closed),
-                Err(threads::TrySendError::Full(back)) => {
-                    act = back;
-                    // Full means that 4,096 acts wait for a sync: let the others go first.
-                    let (wake, woken) = oneshot::channel::<()>();
-                    self.reader
-                        .send(Box::new(move |_| drop(wake)))
-                        .map_err(|_| StoreError::Closed)?;
-                    let _ = woken.await;
-                }
-            }
-        }
     }
 
     /// Looks at the last committed state.
@@ -208,7 +212,10 @@ impl Store {
         let look: Look = Box::new(move |db| {
             let _ = answer.send(look(&Read { db }));
         });
-        self.reader.send(look).map_err(|_| StoreError::Closed)?;
+        self.reader
+            .send(look)
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -220,11 +227,19 @@ impl Store {
         &self,
         look: impl FnOnce(&Read<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (answer, answered) = threads::sync_channel(1);
-        let look: Look = Box::new(move |db| {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let mut look: Look = Box::new(move |db| {
             let _ = answer.send(look(&Read { db }));
         });
-        self.reader.send(look).map_err(|_| StoreError::Closed)?;
+        // At start nothing waits, so this goes round once. (The channel's own way of waiting is not
+        // for a thread that drives a runtime.)
+        while let Err(refused) = self.reader.try_send(look) {
+            look = match refused {
+                mpsc::error::TrySendError::Full(back) => back,
+                mpsc::error::TrySendError::Closed(_) => return Err(StoreError::Closed),
+            };
+            std::thread::yield_now();
+        }
         answered.recv().unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -290,7 +305,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     let draft = draft(path);
     // Private from the first byte; the log beside it takes over the mode. What an earlier start left
     // is cut to nothing and not removed, so that at every moment it can be seen that one was begun.
-    std::os::unix::fs::OpenOptionsExt::mode(
+    let file = std::os::unix::fs::OpenOptionsExt::mode(
         std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -299,20 +314,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
     )
     .open(&draft)
     .map_err(unusable)?;
-    {
-        let mut db = Connection::open(&draft).map_err(StoreError::doing("creating"))?;
-        // Nobody reads a draft, so nothing in it needs a sync of its own: one at the end is enough.
-        let doing = StoreError::doing("creating");
-        db.pragma_update(None, "synchronous", "OFF")
-            .map_err(&doing)?;
-        db.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))
-            .map_err(&doing)?;
-        migrate::run(&mut db)?;
-        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
-            .map_err(&doing)?;
-    }
-    std::fs::File::open(&draft)
-        .and_then(|file| file.sync_all())
+    migrate::lay_out(&file)
+        .and_then(|()| file.sync_all())
         .map_err(unusable)?;
     std::fs::rename(&draft, path).map_err(unusable)?;
     let parent = path.parent().unwrap_or(Path::new("."));
@@ -343,21 +346,37 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-fn write_loop(mut db: Connection, acts: &threads::Receiver<Act>) {
-    while let Ok(first) = acts.recv() {
-        let mut group = vec![first];
-        group.extend(acts.try_iter().take(GROUP_MAX - 1));
-        commit_group(&mut db, group);
+fn write_loop(mut db: Connection, mut acts: mpsc::Receiver<Act>, commits: &AtomicU64) {
+    let mut group = Vec::new();
+    while acts.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+        commit_group(&mut db, std::mem::take(&mut group), commits);
     }
     // A clean stop leaves one file.
     let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));
 }
 
-fn commit_group(db: &mut Connection, group: Vec<Act>) {
+fn commit_group(db: &mut Connection, group: Vec<Act>, commits: &AtomicU64) {
     let doing = StoreError::doing("committing");
     let mut settled = Vec::with_capacity(group.len());
     let committed = (|| {
         let mut tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Who is alone has the transaction for itself, and spares every page its second copy.
+        let group = match <[Act; 1]>::try_from(group) {
+            Ok([act]) => {
+                return match catch_unwind(AssertUnwindSafe(|| act(&tx))) {
+                    Ok((true, done)) => {
+                        settled.push(done);
+                        tx.commit()
+                    }
+                    Ok((false, done)) => {
+                        settled.push(done);
+                        tx.rollback()
+                    }
+                    Err(_) => tx.rollback(),
+                };
+            }
+            Err(group) => group,
+        };
         for act in group {
             let savepoint = tx.savepoint()?;
             // An act that panics fails alone: it leaves no trace, its caller is told, and the
@@ -376,6 +395,8 @@ fn commit_group(db: &mut Connection, group: Vec<Act>) {
         }
         tx.commit()
     })();
+    // Also of one that failed, because a failed one may have changed the file.
+    commits.fetch_add(1, Ordering::Release);
     match committed {
         Ok(()) => settled.into_iter().for_each(|done| done(Ok(()))),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Migrations: each one is applied once, in order, all that are missing in one transaction: a database
 //! is as old as it was, or up to date. And the mark in the file that says whose it is.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read as _, os::unix::fs::FileExt as _, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -18,6 +18,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_runs.sql"),
     include_str!("../migrations/0008_memory.sql"),
 ];
+
+/// An empty database of the newest schema, without its zeros: `build.rs` makes it of the migrations and
+/// says how it is written down.
+const NEW: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/new.runs"));
 
 /// `PRAGMA application_id` of clawgate's databases, "clga". Older ones have none.
 const APPLICATION_ID: i32 = 0x636c_6761;
@@ -78,6 +82,25 @@ fn has_our_tables(path: &Path) -> Result<bool, StoreError> {
         )
         .map_err(&doing)?;
     Ok(found == 4)
+}
+
+/// Writes a new database into an empty file. That it is there for good is the caller's to see to.
+pub(crate) fn lay_out(file: &File) -> std::io::Result<()> {
+    let mut rest = NEW;
+    let number = |rest: &mut &[u8]| {
+        let (bytes, after) = rest.split_first_chunk().expect("whole numbers");
+        *rest = after;
+        u32::from_le_bytes(*bytes)
+    };
+    file.set_len(u64::from(number(&mut rest)))?;
+    while !rest.is_empty() {
+        let at = u64::from(number(&mut rest));
+        let length = usize::try_from(number(&mut rest)).expect("shorter than this program");
+        let (bytes, after) = rest.split_at(length);
+        file.write_all_at(bytes, at)?;
+        rest = after;
+    }
+    Ok(())
 }
 
 /// The newest schema that is known.
@@ -155,6 +178,61 @@ mod tests {
             assert_eq!(std::fs::read(&path).unwrap(), before, "{sql}");
             std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }
+    }
+
+    /// Everything in a database but what SQLite keeps for itself.
+    fn dump(db: &Connection) -> Vec<String> {
+        let text = |sql: &str| -> Vec<String> {
+            let mut statement = db.prepare(sql).unwrap();
+            let columns = statement.column_count();
+            let row = |row: &rusqlite::Row<'_>| {
+                (0..columns)
+                    .map(|at| Ok(format!("{:?}", row.get_ref(at)?)))
+                    .collect::<rusqlite::Result<Vec<_>>>()
+                    .map(|values| values.join(" "))
+            };
+            let rows = statement.query_map([], row).unwrap();
+            rows.collect::<Result<_, _>>().unwrap()
+        };
+        let mut all =
+            text("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name");
+        for pragma in [
+            "application_id",
+            "user_version",
+            "page_size",
+            "auto_vacuum",
+            "encoding",
+        ] {
+            all.extend(text(&format!("PRAGMA {pragma}")));
+        }
+        let tables: Vec<String> = db
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        for table in tables {
+            all.push(table.clone());
+            all.extend(text(&format!("SELECT * FROM {table}")));
+        }
+        all
+    }
+
+    #[test]
+    fn a_new_database_is_what_the_migrations_make() {
+        let path = made("");
+        std::fs::remove_file(&path).unwrap();
+        drop(crate::Store::open(&path).unwrap());
+        let new = Connection::open(&path).unwrap();
+        let mut migrated = Connection::open_in_memory().unwrap();
+        run(&mut migrated).unwrap();
+        assert_eq!(dump(&new), dump(&migrated));
+        let sound: String = new
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(sound, "ok");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]

@@ -605,3 +605,74 @@ fn history_is_bounded_per_job() {
     // A forgotten slot is still a decided one.
     is_inconsistent(claim(&store, fire("busy", 2, Some(1_000))));
 }
+
+#[test]
+fn a_commit_is_counted_before_anybody_is_told_of_it() {
+    let place = Place::new();
+    let store = place.open();
+    for number in 0..50 {
+        let before = store.commits();
+        add(&store, named(every("a"), "a", number));
+        let after = store.commits();
+        assert!(after > before, "{before} {after}");
+        job(&store, "a").expect("kept");
+        assert_eq!(store.commits(), after, "looking commits nothing");
+    }
+}
+
+#[test]
+fn more_acts_than_may_wait_at_once_are_all_done() {
+    let place = Place::new();
+    let store = place.open();
+    let acts = 10_000;
+    let mut under_way: Vec<_> = (0..acts)
+        .map(|number: i64| {
+            let job = named(every(&format!("job-{number}")), "many", number);
+            Box::pin(store.write("testing", move |tx| tx.keep_cron_job(&job)))
+        })
+        .collect();
+    block_on(std::future::poll_fn(|context| {
+        under_way.retain_mut(|act| match act.as_mut().poll(context) {
+            Poll::Ready(outcome) => {
+                outcome.expect("kept");
+                false
+            }
+            Poll::Pending => true,
+        });
+        if under_way.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }));
+    let kept = store
+        .read_blocking(|db| db.count_cron_jobs(&JobFilter::default()))
+        .expect("readable");
+    assert_eq!(kept, 10_000);
+}
+
+#[test]
+fn an_act_that_fails_or_panics_alone_leaves_no_trace_and_the_next_one_stands() {
+    let place = Place::new();
+    let store = place.open();
+    let failed = write(&store, |tx| {
+        tx.keep_cron_job(&named(every("failed"), "failed", 1))?;
+        Err::<(), _>(StoreError::Closed)
+    });
+    assert!(matches!(failed, Err(StoreError::Closed)), "{failed:?}");
+    let panicked = write(&store, |tx| {
+        tx.keep_cron_job(&named(every("panicked"), "panicked", 1))?;
+        if true {
+            panic!("on purpose");
+        }
+        Ok(())
+    });
+    assert!(
+        matches!(panicked, Err(StoreError::Abandoned { .. })),
+        "{panicked:?}"
+    );
+    add(&store, named(every("kept"), "kept", 1));
+    assert_eq!(job(&store, "failed"), None);
+    assert_eq!(job(&store, "panicked"), None);
+    assert!(job(&store, "kept").is_some());
+}

@@ -6,9 +6,11 @@
 pub(crate) mod import;
 mod input;
 mod job;
+mod page;
 mod show;
 
 pub(crate) use job::{House, host_zone};
+pub(crate) use page::Pages;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use clawgate_protocol::{
         CancelParams, Cancelled, IdParams, JobPage, ListParams, RunPage, RunParams, RunsParams,
         Status, add_shape, update_shape,
     },
+    frame::to_json,
 };
 use clawgate_store::{CronJob, JobFilter, JobSort, RunFilter};
 use serde_json::{Value, json};
@@ -39,9 +42,19 @@ const PAGE: u64 = 50;
 const PAGE_MAX: u64 = 200;
 
 pub(crate) fn list(call: &Call<'_>) -> Answer {
-    let store = call.gateway.store.clone();
+    let gateway = Arc::clone(call.gateway);
     let dialect = call.dialect();
-    let default_agent = call.gateway.default_agent().to_owned();
+    let default_agent = gateway.default_agent().to_owned();
+    let asked = page::Asked {
+        dialect,
+        default_agent: default_agent.clone(),
+        params: call.params.as_deref().unwrap_or_default().to_owned(),
+    };
+    // Before the page is read: what is committed meanwhile may be on it, and counts as later.
+    let commits = gateway.store.commits();
+    if let Some(page) = gateway.cron_pages.find(&asked, commits) {
+        return Answer::Now(Reply::kept(page));
+    }
     later(call.typed::<ListParams>(), move |params| async move {
         let named = |word: Option<String>| word.filter(|word| word != "all");
         // No job here waits for a condition beside its schedule.
@@ -71,7 +84,8 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         };
         let descending = params.sort_dir.as_deref() == Some("desc");
         let (wanted, from) = (params.limit, params.offset.unwrap_or(0));
-        let (jobs, total, offset, limit, revision) = store
+        let (jobs, total, offset, limit, revision) = gateway
+            .store
             .read(move |db| {
                 db.at_once(|| {
                     let revision = match dialect {
@@ -105,13 +119,16 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
                 job.effective_agent_id = Some(agent.clone());
             }
         }
-        if params.compact != Some(true) {
-            return Ok(Reply::json(&page));
-        }
-        let compact: Value = page.jobs.iter().map(show::compact).collect();
-        let mut page = json!(page);
-        page["jobs"] = compact;
-        Ok(Reply::json(&page))
+        let text: Arc<str> = if params.compact == Some(true) {
+            let compact: Value = page.jobs.iter().map(show::compact).collect();
+            let mut page = json!(page);
+            page["jobs"] = compact;
+            to_json(&page).into()
+        } else {
+            to_json(&page).into()
+        };
+        gateway.cron_pages.keep(asked, commits, &text);
+        Ok(Reply::kept(text))
     })
 }
 

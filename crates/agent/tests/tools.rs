@@ -10,10 +10,10 @@ use std::{
 
 use clawgate_agent::{
     Output, Tool,
-    sandbox::Bounds,
+    sandbox::{self, Bounds, Spec},
     tools::{
-        ApplyPatch, Edit, Exec, ExecCommand, ExecSettings, Files, Permit, Permitting, Process,
-        Processes, Read, Refusal, SandboxMode, Write,
+        ApplyPatch, Edit, Exec, ExecCommand, ExecSettings, Files, Launcher, Permit, Permitting,
+        Process, Processes, Read, Refusal, SandboxMode, Write,
     },
 };
 use serde_json::{Value, json};
@@ -326,9 +326,13 @@ impl Shell {
     }
 
     fn with(refusal: Option<Refusal>, timeout: Duration) -> Self {
+        Self::launched(None, refusal, timeout)
+    }
+
+    fn launched(launcher: Option<Launcher>, refusal: Option<Refusal>, timeout: Duration) -> Self {
         let place = Place::new();
         let marks = format!("test-{}", uuid::Uuid::new_v4().simple());
-        let processes = Processes::new(None, &marks);
+        let processes = Processes::new(launcher, &marks);
         let asked = Arc::new(Asked {
             refusal,
             ..Asked::default()
@@ -660,4 +664,57 @@ fn a_runtime_that_ends_takes_its_programs_with_it() {
         assert!(began.elapsed() < Duration::from_secs(10));
         std::thread::yield_now();
     }
+}
+
+/// Not a test of its own: started again with a spec, this binary becomes the program.
+#[test]
+fn become_a_program() {
+    let last = std::env::args().next_back().unwrap_or_default();
+    if let Ok(spec) = serde_json::from_str::<Spec>(&last) {
+        panic!("{}", sandbox::enter(&spec));
+    }
+}
+
+#[tokio::test]
+async fn a_program_with_a_terminal_can_be_typed_to() {
+    let arguments = [
+        "--exact",
+        "become_a_program",
+        "--nocapture",
+        "--test-threads=1",
+    ];
+    let launcher = Launcher {
+        program: std::env::current_exe().unwrap(),
+        arguments: arguments.map(str::to_owned).to_vec(),
+    };
+    let shell = Shell::launched(Some(launcher), None, Duration::from_secs(20));
+    let arguments = json!({"command": "tty; stty size; cat; echo bye", "pty": true,
+                           "background": true});
+    let id = id_of(&call(&shell.exec, arguments).await);
+    let mut said = String::new();
+    while !said.contains("40 120") {
+        said += &shell
+            .attend("poll", &id, json!({"timeout": 10_000}))
+            .await
+            .text;
+    }
+    assert!(said.contains("/dev/pts/"), "{said}");
+    shell.attend("submit", &id, json!({"data": "hello"})).await;
+    // What the terminal echoes, and what the program says.
+    while said.matches("hello").count() < 2 {
+        said += &shell
+            .attend("poll", &id, json!({"timeout": 10_000}))
+            .await
+            .text;
+    }
+    let keys = json!({"keys": ["C-d"]});
+    assert!(!shell.attend("send-keys", &id, keys).await.is_error);
+    while !said.contains("it is done") {
+        said += &shell
+            .attend("poll", &id, json!({"timeout": 10_000}))
+            .await
+            .text;
+    }
+    assert!(said.contains("bye"), "{said}");
+    assert_eq!(shell.left(), 0);
 }

@@ -194,10 +194,15 @@ fn models_are_those_of_the_configuration_and_their_keys_stay_there() {
         let tools = gateway
             .owner(protocol)
             .call("tools.catalog", &json!({"includePlugins": true}));
+        assert_eq!(tools["agentId"], "main");
+        let read = json!({"id": "read", "label": "read", "description": "Read a file",
+            "source": "core", "defaultProfiles": ["coding"]});
         assert_eq!(
-            (&tools["agentId"], &tools["groups"]),
-            (&json!("main"), &json!([]))
+            (&tools["groups"][0]["id"], &tools["groups"][0]["tools"][0]),
+            (&json!("fs"), &read)
         );
+        // Nothing is shown that is not configured.
+        assert!(!tools["groups"].to_string().contains("web_search"));
         assert_eq!(tools["profiles"][3], json!({"id": "full", "label": "Full"}));
     }
 }

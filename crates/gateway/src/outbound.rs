@@ -36,6 +36,8 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The one way out.
 pub(crate) struct Outbound {
     policy: DialPolicy,
+    /// What is said to whom an address is refused, after the reason.
+    hint: &'static str,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -159,7 +161,17 @@ impl Outbound {
     pub(crate) fn new(policy: DialPolicy) -> Self {
         Self {
             policy,
+            hint: "; to send there all the same, list it in \
+                   cron.webhookSsrfPolicy.allowedHostnames",
             tls: OnceLock::new(),
+        }
+    }
+
+    /// The same for pages that are read.
+    pub(crate) fn for_pages(policy: DialPolicy) -> Self {
+        Self {
+            hint: "",
+            ..Self::new(policy)
         }
     }
 
@@ -266,9 +278,8 @@ impl Outbound {
                 format!("leads to {ip}, which ")
             };
             return Err(Sent::forbidden(format!(
-                "{} {leads}is not on the public internet; to send there all the same, list it in \
-                 cron.webhookSsrfPolicy.allowedHostnames",
-                target.host
+                "{} {leads}is not on the public internet{}",
+                target.host, self.hint
             )));
         }
         let mut last = String::new();

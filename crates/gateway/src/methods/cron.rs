@@ -201,6 +201,17 @@ pub(crate) fn add(call: &Call<'_>) -> Answer {
     })
 }
 
+/// A job as `cron.add` reads it, whatever the caller left out or spelled in another way: for who
+/// judges what is in it before it is added.
+pub(crate) fn as_added(job: Value) -> Value {
+    input::added(job)
+}
+
+/// The same for a change.
+pub(crate) fn as_changed(patch: Value) -> Value {
+    input::updated(json!({"patch": patch}))["patch"].take()
+}
+
 pub(crate) fn update(call: &Call<'_>) -> Answer {
     let params = call.unchecked().and_then(|params| {
         let mut params = input::updated(params);

@@ -177,11 +177,16 @@ impl Own {
         )))
     }
 
-    /// Whether a job is its own.
-    async fn check_job(&self, id: &str) -> Result<(), ErrorShape> {
+    /// Whether a job is its own, and none that runs a program where it is to be changed or run.
+    async fn check_job(&self, id: &str, changes: bool) -> Result<(), ErrorShape> {
         let job = self.ask(Method::CronGet, json!({"id": id})).await?;
         let of = job["agentId"].as_str().map(agent::id);
         if of.as_deref().unwrap_or(self.gateway.default_agent()) == self.agent {
+            if changes && job["payload"]["kind"] == "command" {
+                return Err(ErrorShape::invalid(format!(
+                    "job \"{id}\" runs a program and is the operator's"
+                )));
+            }
             return Ok(());
         }
         Err(ErrorShape::invalid(format!(
@@ -382,7 +387,7 @@ async fn cron(own: &Own, arguments: &Map<String, Value>) -> Result<Value, ErrorS
         }
         "runs" => {
             let id = id()?;
-            own.check_job(id).await?;
+            own.check_job(id, false).await?;
             let mut params = picked(arguments, &["limit"]);
             params.insert("id".to_owned(), id.into());
             own.ask(Method::CronRuns, params.into()).await
@@ -395,17 +400,20 @@ async fn cron(own: &Own, arguments: &Map<String, Value>) -> Result<Value, ErrorS
                 job.remove("action");
                 job
             });
-            check_job_members(&job)?;
             job.insert("agentId".to_owned(), own.agent.as_str().into());
-            own.ask_bounded(Method::CronAdd, job.into()).await
+            let mut job = crate::methods::cron::as_added(job.into());
+            check_job_members(own, &job)?;
+            job["agentId"] = own.agent.as_str().into();
+            own.ask_bounded(Method::CronAdd, job).await
         }
         "update" => {
             let id = id()?;
-            own.check_job(id).await?;
-            let patch = arguments.get("patch").and_then(Value::as_object).cloned();
+            own.check_job(id, true).await?;
+            let patch = arguments.get("patch").filter(|patch| patch.is_object());
             let patch = patch.ok_or_else(|| ErrorShape::invalid("\"patch\" is missing"))?;
-            check_job_members(&patch)?;
-            if patch.contains_key("agentId") {
+            let patch = crate::methods::cron::as_changed(patch.clone());
+            check_job_members(own, &patch)?;
+            if patch.get("agentId").is_some() {
                 return Err(ErrorShape::invalid("a job stays with its agent"));
             }
             own.ask_bounded(Method::CronUpdate, json!({"id": id, "patch": patch}))
@@ -413,12 +421,12 @@ async fn cron(own: &Own, arguments: &Map<String, Value>) -> Result<Value, ErrorS
         }
         "remove" => {
             let id = id()?;
-            own.check_job(id).await?;
+            own.check_job(id, true).await?;
             own.ask_bounded(Method::CronRemove, json!({"id": id})).await
         }
         "run" => {
             let id = id()?;
-            own.check_job(id).await?;
+            own.check_job(id, true).await?;
             let mode = text(arguments, &["runMode"]).unwrap_or("force");
             own.ask_bounded(Method::CronRun, json!({"id": id, "mode": mode}))
                 .await
@@ -429,40 +437,80 @@ async fn cron(own: &Own, arguments: &Map<String, Value>) -> Result<Value, ErrorS
     }
 }
 
-/// Members of a job that are an operator's to set: what a job may do beyond its turn.
-fn check_job_members(job: &Map<String, Value>) -> Result<(), ErrorShape> {
-    let payload = job.get("payload").and_then(Value::as_object);
-    let kind = payload.and_then(|payload| payload.get("kind")?.as_str());
-    if let Some(kind) = kind
-        && !["agentTurn", "systemEvent"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(kind.trim()))
+/// Members of a job that an agent may set. Others are an operator's: what a job may do beyond a
+/// turn, where its results are posted, and whose job is replaced by it.
+const JOB: &[&str] = &[
+    "agentId",
+    "catchUp",
+    "deleteAfterRun",
+    "delivery",
+    "description",
+    "disableAfter",
+    "enabled",
+    "name",
+    "overlap",
+    "payload",
+    "schedule",
+    "sessionKey",
+    "sessionTarget",
+    "wakeMode",
+];
+/// The same of its payload.
+const PAYLOAD: &[&str] = &[
+    "fallbacks",
+    "kind",
+    "lightContext",
+    "message",
+    "model",
+    "text",
+    "thinking",
+    "timeoutSeconds",
+];
+/// The same of its delivery.
+const DELIVERY: &[&str] = &["bestEffort", "channel", "mode", "to"];
+
+/// Judges a job as it will be read. An object that is not in the one form is refused.
+fn check_job_members(own: &Own, job: &Value) -> Result<(), ErrorShape> {
+    let empty = Map::new();
+    let object = |value: Option<&'_ Value>, what: &str| match value {
+        None | Some(Value::Null) => Ok(empty.clone()),
+        Some(Value::Object(members)) => Ok(members.clone()),
+        Some(_) => Err(ErrorShape::invalid(format!("\"{what}\" must be an object"))),
+    };
+    let known = |members: &Map<String, Value>, known: &[&str], what: &str| match members
+        .keys()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        None => Ok(()),
+        Some(name) => Err(ErrorShape::invalid(format!(
+            "\"{name}\" of {what} is for the operator to set"
+        ))),
+    };
+    let members = object(Some(job), "job")?;
+    known(&members, JOB, "a job")?;
+    let payload = object(members.get("payload"), "payload")?;
+    if let Some(kind) = payload.get("kind")
+        && !matches!(kind.as_str(), Some("agentTurn" | "systemEvent"))
     {
         return Err(ErrorShape::invalid(format!(
             "a job of yours has a payload agentTurn or systemEvent, not {kind}"
         )));
     }
-    let sets = |names: &[&str]| {
-        let top = names.iter().any(|name| job.contains_key(*name));
-        top || payload.is_some_and(|payload| names.iter().any(|name| payload.contains_key(*name)))
-    };
-    if sets(&["argv", "command", "env", "input", "cwd"]) {
-        return Err(ErrorShape::invalid("a job of yours runs no program"));
-    }
-    if sets(&["toolsAllow", "tools", "allow", "allowUnsafeExternalContent"]) {
-        return Err(ErrorShape::invalid(
-            "what a job may do without asking is granted by the operator",
-        ));
-    }
-    let delivery = job.get("delivery").and_then(Value::as_object);
-    let mode = delivery.and_then(|delivery| delivery.get("mode")?.as_str());
-    let posts = mode.is_some_and(|mode| mode.eq_ignore_ascii_case("webhook"))
-        || job.contains_key("notify")
-        || job.get("failureAlert").is_some_and(Value::is_object);
-    if posts {
+    known(&payload, PAYLOAD, "a payload")?;
+    let delivery = object(members.get("delivery"), "delivery")?;
+    known(&delivery, DELIVERY, "a delivery")?;
+    if let Some(mode) = delivery.get("mode")
+        && !matches!(mode.as_str(), Some("none" | "announce"))
+    {
         return Err(ErrorShape::invalid(
             "where a job's results are posted is for the operator to say",
         ));
+    }
+    let target = members.get("sessionTarget").and_then(Value::as_str);
+    let target = target.and_then(|target| target.strip_prefix("session:"));
+    let key = members.get("sessionKey").and_then(Value::as_str);
+    for key in target.into_iter().chain(key) {
+        own.check_session(key)?;
     }
     Ok(())
 }

@@ -152,9 +152,19 @@ async fn an_agent_schedules_for_itself_and_runs_no_programs_that_way() {
         &tools,
         "cron",
         with("payload", granted),
-        "granted by the operator",
+        "\"toolsAllow\" of a payload",
     )
     .await;
+    let replacing = with("declarationKey", json!("theirs"));
+    fails(&tools, "cron", replacing, "\"declarationKey\" of a job").await;
+    let elsewhere = with("sessionTarget", json!("session:agent:other:main"));
+    fails(&tools, "cron", elsewhere, "another agent's").await;
+    let mut twice = job.clone();
+    twice["payload"] = command.clone();
+    let twice = json!({"action": "add", "job": {"data": {"job": twice}}});
+    fails(&tools, "cron", twice, "").await;
+    let count = call(&tools, "cron", json!({"action": "status"})).await;
+    assert_eq!(count.details.unwrap()["jobs"], 1);
     let patch = json!({"action": "update", "jobId": id, "patch": {"payload": command}});
     fails(&tools, "cron", patch, "not command").await;
     let moved = json!({"action": "update", "jobId": id, "patch": {"agentId": "other"}});

@@ -128,7 +128,7 @@ impl Fetch {
     fn new(gateway: &Arc<Gateway>, policy: DialPolicy) -> Self {
         Self {
             gateway: Arc::clone(gateway),
-            outbound: Outbound::new(policy),
+            outbound: Outbound::for_pages(policy),
             spec: ToolSpec {
                 name: "web_fetch".to_owned(),
                 description: "Reads a page of the public web as text. What it says is somebody's \
@@ -316,7 +316,7 @@ impl WebSearch {
     fn new(search: Search) -> Self {
         Self {
             search,
-            outbound: Outbound::new(DialPolicy::default()),
+            outbound: Outbound::for_pages(DialPolicy::default()),
             spec: ToolSpec {
                 name: "web_search".to_owned(),
                 description: "Searches the web; gives back titles, addresses and a few words."

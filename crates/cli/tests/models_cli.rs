@@ -130,7 +130,7 @@ fn a_model_is_made_the_default_and_the_rest_of_the_file_stays() {
             .run(&["models", "set", name, "--json"])
             .exits(1)
             .json_error();
-        assert_eq!(error["error"]["code"], code, "{error:#}");
+        assert_eq!(error["code"], code, "{error:#}");
     }
     assert_eq!(config_of(&terminal), before);
 }

@@ -23,6 +23,7 @@ pub mod proof;
 pub mod session;
 pub mod skill;
 pub mod slash;
+pub mod tool_door;
 pub mod turn;
 pub mod wizard;
 pub mod write_limit;

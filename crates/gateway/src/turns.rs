@@ -164,6 +164,16 @@ impl Run {
         self.voice.said()
     }
 
+    /// Tells whenever it says more, and is behind what [`Self::said_after`] says.
+    pub(crate) fn more(&self) -> watch::Receiver<()> {
+        self.voice.more()
+    }
+
+    /// What it has said after so many bytes; nothing while that may be nothing to say.
+    pub(crate) fn said_after(&self, bytes: usize) -> String {
+        self.voice.said_after(bytes)
+    }
+
     /// Waits until it is over. Cancel-safe.
     pub(crate) async fn ended(&self) -> Arc<Ended> {
         let mut state = self.state.subscribe();

@@ -246,7 +246,7 @@ async fn prepare(
         session_key: run.key().as_str().to_owned(),
         extra: wanted.extra_system.clone(),
         light: wanted.light,
-        is_alone: !wanted.origin.is_conversation(),
+        is_alone: !wanted.origin.has_reader(),
     };
     let state = gateway.state.path().to_owned();
     let prompt = tokio::task::spawn_blocking(move || told.prompt(&config.snapshot.parsed, &state))

@@ -438,7 +438,6 @@ fn what_belongs_to_interfaces_that_need_a_credential_is_closed_without_one() {
     for (method, path) in [
         ("GET", "/api/channels"),
         ("POST", "/api/channels/x"),
-        ("POST", "/tools/invoke"),
         ("POST", "/v1/chat/completions"),
     ] {
         let ask = |headers: &[(&str, &str)]| request(gateway.address(), method, path, headers);

@@ -24,6 +24,7 @@ pub mod proof;
 pub mod session;
 pub mod skill;
 pub mod slash;
+pub mod tool_door;
 pub mod tool_policy;
 pub mod turn;
 pub mod wizard;

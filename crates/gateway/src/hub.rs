@@ -149,6 +149,9 @@ pub(crate) struct Link {
     /// What is in the outbox, or queued and unflushed, costs this much.
     buffered: AtomicUsize,
     outbox: mpsc::Sender<Utf8Bytes>,
+    /// Whether events are for it. A request over HTTP has authority that can be taken away, and
+    /// nowhere to be told anything.
+    listens: bool,
     /// Set once: the first reason to end is the one that is told.
     ending: OnceLock<Ending>,
     ended: Notify,
@@ -164,6 +167,7 @@ impl Link {
             live: AtomicBool::new(true),
             buffered: AtomicUsize::new(0),
             outbox: mpsc::channel(1).0,
+            listens: false,
             ending: OnceLock::new(),
             ended: Notify::new(),
             watch: Mutex::default(),
@@ -214,6 +218,9 @@ impl Link {
     }
 
     fn receives(&self, event: Event) -> bool {
+        if !self.listens {
+            return false;
+        }
         match event.gate() {
             Gate::Everyone => true,
             Gate::Targeted => false,
@@ -269,12 +276,31 @@ impl Hub {
         judged_at: u64,
     ) -> Option<(Arc<Link>, mpsc::Receiver<Utf8Bytes>)> {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
+        let link = self.enter(principal, judged_at, outbox, true)?;
+        Some((link, receiver))
+    }
+
+    /// Registers who makes a request over HTTP, for as long as it goes on: found by whoever takes
+    /// authority away, told no event. `None` as in [`Self::join`].
+    pub(crate) fn join_unheard(&self, principal: Principal, judged_at: u64) -> Option<Arc<Link>> {
+        let (outbox, _) = mpsc::channel(1);
+        self.enter(principal, judged_at, outbox, false)
+    }
+
+    fn enter(
+        &self,
+        principal: Principal,
+        judged_at: u64,
+        outbox: mpsc::Sender<Utf8Bytes>,
+        listens: bool,
+    ) -> Option<Arc<Link>> {
         let key = principal.conn_id.clone();
         let link = Arc::new(Link {
             principal,
             live: AtomicBool::new(true),
             buffered: AtomicUsize::new(0),
             outbox,
+            listens,
             ending: OnceLock::new(),
             ended: Notify::new(),
             watch: Mutex::default(),
@@ -288,8 +314,7 @@ impl Hub {
             return None;
         }
         sessions.links.insert(key, member);
-        drop(sessions);
-        Some((link, receiver))
+        Some(link)
     }
 
     /// Forgets a session.
@@ -596,6 +621,21 @@ mod tests {
         hub.revoke(4001, "device removed", None, |_| true);
         hub.close_all(1012, "service restart");
         assert_eq!(link.ending().unwrap().reason, "device removed");
+    }
+
+    #[test]
+    fn a_request_without_a_socket_hears_nothing_and_loses_its_authority_like_anybody() {
+        let hub = Hub::default();
+        let link = hub
+            .join_unheard(principal("http"), hub.revocations())
+            .unwrap();
+        let payload = format!(r#""{}""#, "x".repeat(1 << 20));
+        for _ in 0..100 {
+            hub.publish(Event::Health, &payload, None);
+        }
+        assert!(link.is_live(), "what it does not hear costs it nothing");
+        let ended = hub.revoke(4001, "gateway auth changed", None, |_| true);
+        assert_eq!((ended, link.is_live()), (1, false));
     }
 
     #[test]

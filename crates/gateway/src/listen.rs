@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -35,7 +35,8 @@ const PRE_HELLO_TOTAL_MAX: usize = 4_096;
 const TOLD_MAX: usize = 8;
 /// Time for a request's headers to arrive.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection of plain HTTP may last: one that stops reading gives its place back.
+/// How long a connection of plain HTTP may last: one that stops reading gives its place back. One
+/// that waits for something lasting is looked at again after as long.
 const HTTP_MAX: Duration = Duration::from_secs(300);
 
 /// Headers that only something that forwards would send.
@@ -54,6 +55,8 @@ pub(crate) struct Request {
     pub headers: HeaderMap,
     pub socket: SocketAddr,
     pub way: Way,
+    /// Held for as long as the connection is to stay although it is old: a turn goes on for it.
+    pub lasting: Weak<()>,
 }
 
 impl Request {
@@ -264,10 +267,12 @@ async fn serve(
     let stopping = gateway.stopping.clone();
     // Goes with the socket: to its WebSocket if it becomes one.
     let place = Arc::new(place);
+    let lasting = Arc::new(());
+    let weak = Arc::downgrade(&lasting);
     let service = hyper::service::service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
-        let place = Arc::clone(&place);
-        async move { Ok::<_, Infallible>(answer(gateway, request, address, place).await) }
+        let (place, lasting) = (Arc::clone(&place), weak.clone());
+        async move { Ok::<_, Infallible>(answer(gateway, request, address, place, lasting).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -276,11 +281,17 @@ async fn serve(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        // A peer that breaks HTTP or goes away is its own business.
-        _ = connection.as_mut() => return,
-        () = stopping.cancelled() => {}
-        () = tokio::time::sleep(HTTP_MAX) => {}
+    loop {
+        tokio::select! {
+            // A peer that breaks HTTP or goes away is its own business.
+            _ = connection.as_mut() => return,
+            () = stopping.cancelled() => break,
+            () = tokio::time::sleep(HTTP_MAX) => {
+                if Arc::strong_count(&lasting) == 1 {
+                    break;
+                }
+            }
+        }
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
@@ -291,6 +302,7 @@ async fn answer(
     mut request: hyper::Request<hyper::body::Incoming>,
     address: SocketAddr,
     place: Arc<PreHelloPlace>,
+    lasting: Weak<()>,
 ) -> Response<Body> {
     let wants_websocket = request
         .headers()
@@ -299,7 +311,14 @@ async fn answer(
         .is_some_and(|value| value.trim().eq_ignore_ascii_case("websocket"));
     if !wants_websocket {
         let (parts, body) = request.into_parts();
-        return Box::pin(web::answer(&gateway, parts, Body::new(body), address)).await;
+        return Box::pin(web::answer(
+            &gateway,
+            parts,
+            Body::new(body),
+            address,
+            lasting,
+        ))
+        .await;
     }
     let accept = match upgrade_key(&request) {
         Ok(key) => tungstenite::handshake::derive_accept_key(key.as_bytes()),
@@ -325,6 +344,7 @@ async fn answer(
         headers: std::mem::take(request.headers_mut()),
         socket: address,
         way,
+        lasting,
     };
     let gateway_of = Arc::clone(&gateway);
     gateway.tasks.spawn(async move {

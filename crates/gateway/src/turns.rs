@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use carry::make_workspace;
 pub(crate) use opening::Calendar;
 pub(crate) use settle::{Ended, Status, failure, kept_result};
 pub(crate) use wanted::{Image, Origin, Wanted};
@@ -163,6 +164,16 @@ impl Run {
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
         self.voice.said()
+    }
+
+    /// Tells whenever it says more, and is behind what [`Self::said_after`] says.
+    pub(crate) fn more(&self) -> watch::Receiver<()> {
+        self.voice.more()
+    }
+
+    /// What it has said after so many bytes; nothing while that may be nothing to say.
+    pub(crate) fn said_after(&self, bytes: usize) -> String {
+        self.voice.said_after(bytes)
     }
 
     /// Waits until it is over. Cancel-safe.

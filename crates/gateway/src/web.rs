@@ -4,15 +4,17 @@
 //! is nobody's is 404. Every answer carries the headers that keep a browser from guessing, framing
 //! or telling where somebody comes from.
 
+mod body;
 mod control_ui;
 mod files;
 mod guard;
 mod hooks;
 mod target;
+mod v1;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     time::Instant,
 };
 
@@ -97,13 +99,16 @@ pub(crate) async fn answer(
     parts: Parts,
     body: Body,
     socket: SocketAddr,
+    lasting: Weak<()>,
 ) -> Response<Body> {
     let request = Request {
         way: listen::way(gateway, &parts.headers, socket.ip()),
         headers: parts.headers,
         socket,
+        lasting,
     };
-    let mut response = match Target::read(&parts.uri) {
+    let target = Target::read(&parts.uri).or_else(|| Target::read_model(&parts.uri));
+    let mut response = match target {
         Some(target) => route(gateway, &parts.method, &target, &request, body).await,
         None => not_found(),
     };
@@ -157,11 +162,11 @@ async fn route(
         ))
         .await;
     }
-    // Everything below belongs to interfaces that need an authorized caller; none of them is there.
-    if target.below("/api").is_some()
-        || target.below("/v1").is_some()
-        || target.path() == "/tools/invoke"
-    {
+    if target.below("/v1").is_some() || target.path() == v1::INVOKE {
+        return Box::pin(v1::answer(gateway, method, target, request, body)).await;
+    }
+    // It belongs to interfaces that need an authorized caller; none of them is there.
+    if target.below("/api").is_some() {
         return match guard::authorize(gateway, request, Scope::WRITE).await {
             Ok(()) => not_found(),
             Err(refused) => refuse(gateway, "http", request, refused),
@@ -224,6 +229,12 @@ fn refuse(
             ),
         ),
         Refused::Unauthorized => error(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+        Refused::NotFromElsewhere => error(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "the shared secret opens this from the gateway's own machine alone; from elsewhere \
+             use an API token (clawgate tokens create)",
+        ),
         Refused::MissingScope(scope) => error(
             StatusCode::FORBIDDEN,
             "missing_scope",

@@ -36,7 +36,7 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Pictures among attachments. Anything else is refused: an agent that does not see what was sent
 /// answers as if it were not there.
-fn images(attachments: &[Value]) -> Result<Vec<Image>, ErrorShape> {
+pub(crate) fn images(attachments: &[Value]) -> Result<Vec<Image>, ErrorShape> {
     if attachments.len() > IMAGES_MAX {
         return Err(ErrorShape::invalid(format!(
             "a message has {IMAGES_MAX} attachments at most"
@@ -78,7 +78,7 @@ fn image((place, attachment): (usize, &Value)) -> Result<Image, ErrorShape> {
 }
 
 /// What a person wrote, without what no text has.
-fn words(message: &str) -> Result<String, ErrorShape> {
+pub(crate) fn words(message: &str) -> Result<String, ErrorShape> {
     if message.contains('\0') {
         return Err(ErrorShape::invalid("message must not contain null bytes"));
     }
@@ -91,7 +91,7 @@ fn words(message: &str) -> Result<String, ErrorShape> {
     Ok(message.chars().filter(kept).collect())
 }
 
-fn thinking(level: Option<String>) -> Result<Option<String>, ErrorShape> {
+pub(crate) fn thinking(level: Option<String>) -> Result<Option<String>, ErrorShape> {
     let Some(level) = level.filter(|level| !level.trim().is_empty()) else {
         return Ok(None);
     };

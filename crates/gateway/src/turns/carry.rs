@@ -245,7 +245,7 @@ async fn prepare(
         session_key: run.key().as_str().to_owned(),
         extra: wanted.extra_system.clone(),
         light: wanted.light,
-        is_alone: !wanted.origin.is_conversation(),
+        is_alone: !wanted.origin.has_reader(),
     };
     let state = gateway.state.path().to_owned();
     let prompt = tokio::task::spawn_blocking(move || told.prompt(&config.snapshot.parsed, &state))
@@ -296,7 +296,7 @@ async fn read_past(
 }
 
 /// Makes the place where the agent works, with its first files, if it is not there.
-async fn make_workspace(config: &Arc<Config>, agent: &Agent) -> Result<(), ErrorShape> {
+pub(crate) async fn make_workspace(config: &Arc<Config>, agent: &Agent) -> Result<(), ErrorShape> {
     let templates = agents::wants_templates(&config.snapshot.parsed);
     let path = agent.workspace.clone();
     tokio::task::spawn_blocking(move || Workspace::make(&path, templates, false).map(drop))

@@ -12,7 +12,10 @@ use std::{
 use clawgate_core::{Dialect, turn::FailureKind};
 use clawgate_protocol::event::Event;
 use serde_json::{Map, Value, json};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{settle::Ended, wanted::Wanted};
 use crate::{
@@ -42,6 +45,8 @@ pub(super) struct Voice {
     said: Mutex<Said>,
     /// Told when something is held back.
     held_back: Notify,
+    /// Told when there is more to hear.
+    more: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +90,7 @@ impl Voice {
             is_heartbeat: wanted.origin == super::Origin::Heartbeat,
             said: Mutex::default(),
             held_back: Notify::new(),
+            more: watch::Sender::new(()),
         }
     }
 
@@ -95,6 +101,23 @@ impl Voice {
     /// Everything so far.
     pub(super) fn said(&self) -> String {
         self.lock().whole()
+    }
+
+    /// Tells whenever there is more to hear.
+    pub(super) fn more(&self) -> watch::Receiver<()> {
+        self.more.subscribe()
+    }
+
+    /// What was said after so many bytes; nothing while that may be nothing to say.
+    pub(super) fn said_after(&self, bytes: usize) -> String {
+        let said = self.lock();
+        if bytes == 0 && said.is_silent() {
+            return String::new();
+        }
+        let (before, text) = (said.before.as_str(), said.text.as_str());
+        let of_before = before.get(bytes..).unwrap_or_default();
+        let of_text = text.get(bytes.saturating_sub(before.len())..);
+        format!("{of_before}{}", of_text.unwrap_or_default())
     }
 
     /// This message so far, which is nowhere else yet.
@@ -115,6 +138,8 @@ impl Voice {
         let mut said = self.lock();
         said.text.push_str(words);
         self.tell_some(gateway, &mut said);
+        drop(said);
+        self.more.send_replace(());
     }
 
     /// Thought came in.

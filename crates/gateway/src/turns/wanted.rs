@@ -135,6 +135,11 @@ impl Origin {
         matches!(self, Self::Chat | Self::Agent)
     }
 
+    /// Whether whoever asked reads the answer and may say more.
+    pub(crate) const fn has_reader(self) -> bool {
+        matches!(self, Self::Chat | Self::Agent | Self::Http)
+    }
+
     /// Whether a person's words are in it, which may be answered together with others.
     pub(crate) const fn is_conversation(self) -> bool {
         matches!(self, Self::Chat | Self::Agent)

@@ -4,7 +4,7 @@
 //! So is an agent's turn that a hook asks for. What a hook brings may have been written by anybody:
 //! the agent is told so.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::body::Body;
 use clawgate_core::{
@@ -16,12 +16,11 @@ use clawgate_core::{
     session::SessionKey,
 };
 use clawgate_store::StoreError;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::{Method, Response, StatusCode, header};
+use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ending,
+    body, ending,
     guard::{self, Refused},
     json as json_reply, not_allowed, not_found, refuse, retry_after,
     target::Target,
@@ -35,8 +34,6 @@ use crate::{
     turns::{Origin, Wanted},
 };
 
-/// Time for a body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Characters of a text for a session at most.
 const TEXT_MAX: usize = 32 * 1024;
 /// Characters of an idempotency key at most; a longer one is none.
@@ -172,29 +169,7 @@ async fn read(
     body: Body,
     max: usize,
 ) -> Result<Map<String, Value>, (StatusCode, &'static str)> {
-    let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "payload too large");
-    let length = request.headers.get(header::CONTENT_LENGTH);
-    if length.is_some() && request.headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err((StatusCode::BAD_REQUEST, "ambiguous body length"));
-    }
-    let encoding = request.header("content-encoding").unwrap_or("identity");
-    if !encoding.eq_ignore_ascii_case("identity") {
-        return Err((
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "encoded bodies are not read",
-        ));
-    }
-    let announced = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > max) {
-        return Err(too_large);
-    }
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, max).collect()).await;
-    let bytes = match collected {
-        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "request body timeout")),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large),
-        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body ended early")),
-        Ok(Ok(collected)) => collected.to_bytes(),
-    };
+    let bytes = body::collect(request, body, max).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }

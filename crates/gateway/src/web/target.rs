@@ -34,6 +34,14 @@ impl Target {
         })
     }
 
+    /// Reads `/v1/models/<name>` where the slash of a name is encoded, as clients do it. Those names
+    /// are no paths, so both readings are one.
+    pub(super) fn read_model(uri: &Uri) -> Option<Self> {
+        let name = uri.path().strip_prefix("/v1/models/")?;
+        let plain = name.replacen("%2F", "/", 1).replacen("%2f", "/", 1);
+        Self::read(&format!("/v1/models/{plain}").parse().ok()?)
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -127,6 +135,25 @@ mod tests {
             "*",
         ] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_model_may_have_its_slash_encoded_and_leads_nowhere_else() {
+        let name = |text: &str| {
+            let read = Target::read_model(&text.parse().unwrap());
+            read.map(|target| target.path)
+        };
+        let model = Some("/v1/models/openclaw/main".to_owned());
+        assert_eq!(name("/v1/models/openclaw%2Fmain"), model);
+        assert_eq!(name("/v1/models/openclaw%2fmain"), model);
+        for text in [
+            "/v1/models/..%2Fx",
+            "/v1/models/a%252Fb",
+            "/v1/m%2Fx",
+            "/v1/models/%2F%2F",
+        ] {
+            assert_eq!(name(text), None, "{text}");
         }
     }
 

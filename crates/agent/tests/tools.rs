@@ -29,28 +29,34 @@ impl Place {
     fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("clawgate-tools-{}", uuid::Uuid::new_v4()));
         let workspace = dir.join("ws");
-        fs::create_dir_all(&workspace).unwrap();
-        fs::write(dir.join("secret"), "canary").unwrap();
+        fs::create_dir_all(&workspace).expect("it works in tests");
+        fs::write(dir.join("secret"), "canary").expect("it works in tests");
         Self { dir, workspace }
     }
 
     fn files(&self) -> Files {
-        Files::open(&self.workspace, &[]).unwrap()
+        Files::open(&self.workspace, &[]).expect("it works in tests")
     }
 
     fn put(&self, name: &str, text: impl AsRef<[u8]>) {
-        fs::write(self.workspace.join(name), text).unwrap();
+        fs::write(self.workspace.join(name), text).expect("it works in tests");
     }
 
     fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.workspace.join(name)).unwrap()
+        fs::read_to_string(self.workspace.join(name)).expect("it works in tests")
     }
 
     /// Names in the workspace.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(&self.workspace)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .expect("it works in tests")
+            .map(|entry| {
+                entry
+                    .expect("it works in tests")
+                    .file_name()
+                    .into_string()
+                    .expect("it works in tests")
+            })
             .collect();
         names.sort();
         names
@@ -306,7 +312,10 @@ struct Asked {
 
 impl Permit for Asked {
     fn permit<'a>(&'a self, command: &'a ExecCommand) -> Permitting<'a> {
-        self.commands.lock().unwrap().push(command.clone());
+        self.commands
+            .lock()
+            .expect("it works in tests")
+            .push(command.clone());
         Box::pin(async move { self.refusal.clone().map_or(Ok(()), Err) })
     }
 }
@@ -363,15 +372,18 @@ impl Shell {
 
     async fn attend(&self, action: &str, id: &str, more: Value) -> Output {
         let mut arguments = json!({"action": action, "sessionId": id});
-        let members = more.as_object().unwrap().clone();
-        arguments.as_object_mut().unwrap().extend(members);
+        let members = more.as_object().expect("it works in tests").clone();
+        arguments
+            .as_object_mut()
+            .expect("it works in tests")
+            .extend(members);
         call(&self.process, arguments).await
     }
 
     /// Living processes that this test started.
     fn left(&self) -> usize {
         fs::read_dir("/proc")
-            .unwrap()
+            .expect("it works in tests")
             .flatten()
             .filter_map(|entry| fs::read(entry.path().join("environ")).ok())
             .filter(|environ| {
@@ -391,9 +403,9 @@ impl Shell {
 }
 
 fn id_of(output: &Output) -> String {
-    output.details.as_ref().unwrap()["sessionId"]
+    output.details.as_ref().expect("it works in tests")["sessionId"]
         .as_str()
-        .unwrap()
+        .expect("it works in tests")
         .to_owned()
 }
 

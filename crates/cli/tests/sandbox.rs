@@ -24,9 +24,9 @@ fn binary() -> Command {
 }
 
 fn ability() -> Value {
-    let output = binary().arg("--probe").output().unwrap();
+    let output = binary().arg("--probe").output().expect("it works in tests");
     assert!(output.status.success());
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_slice(&output.stdout).expect("it works in tests")
 }
 
 /// Whether there is something to look at; says why not.
@@ -47,13 +47,13 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let dir = TempDir::new().unwrap();
+        let dir = TempDir::new().expect("it works in tests");
         let state = dir.path().join("state");
         let workspace = state.join("workspace");
-        fs::create_dir_all(&workspace).unwrap();
-        fs::create_dir_all(dir.path().join("temp")).unwrap();
-        fs::write(state.join("gateway-token"), "canary").unwrap();
-        fs::write(dir.path().join("elsewhere"), "canary").unwrap();
+        fs::create_dir_all(&workspace).expect("it works in tests");
+        fs::create_dir_all(dir.path().join("temp")).expect("it works in tests");
+        fs::write(state.join("gateway-token"), "canary").expect("it works in tests");
+        fs::write(dir.path().join("elsewhere"), "canary").expect("it works in tests");
         Self {
             state,
             workspace,
@@ -79,7 +79,7 @@ impl Place {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .output()
-            .unwrap()
+            .expect("it works in tests")
     }
 }
 

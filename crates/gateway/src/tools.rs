@@ -153,10 +153,10 @@ pub(crate) fn processes(state: &Path) -> Processes {
 }
 
 /// The tools of a turn.
-pub(crate) async fn of_turn(gateway: &Arc<Gateway>, scene: Scene) -> ToolSet {
+pub(crate) fn of_turn(gateway: &Arc<Gateway>, scene: &Scene) -> ToolSet {
     let config = gateway.config();
     let parsed = &config.snapshot.parsed;
-    let steps = steps(parsed, &scene);
+    let steps = steps(parsed, scene);
     let mut tools = ToolSet::default();
     let mut all: Vec<Arc<dyn clawgate_agent::Tool>> = Vec::new();
     match Files::open(&scene.workspace, &skills(gateway)) {
@@ -167,8 +167,8 @@ pub(crate) async fn of_turn(gateway: &Arc<Gateway>, scene: Scene) -> ToolSet {
             if exec_setting(parsed, &scene.agent.id, "/applyPatch/enabled") == Some(&json!(true)) {
                 all.push(Arc::new(ApplyPatch::new(&files)));
             }
-            let settings = exec_settings(gateway, parsed, &scene, files.workspace());
-            let permit = Arc::new(permit::Asking::new(gateway, &scene, parsed));
+            let settings = exec_settings(gateway, parsed, scene, files.workspace());
+            let permit = Arc::new(permit::Asking::new(gateway, scene, parsed));
             all.push(Arc::new(Exec::new(settings, &gateway.processes, permit)));
             all.push(Arc::new(Process::new(
                 &scene.session_key,
@@ -179,8 +179,8 @@ pub(crate) async fn of_turn(gateway: &Arc<Gateway>, scene: Scene) -> ToolSet {
             tracing::warn!(workspace = %scene.workspace.display(), %error, "no files for a turn");
         }
     }
-    all.extend(own::tools(gateway, &scene));
-    all.extend(memory::tools(gateway, &scene));
+    all.extend(own::tools(gateway, scene));
+    all.extend(memory::tools(gateway, scene));
     all.extend(web::tools(gateway, parsed));
     for tool in all {
         if permits(&steps, &tool.spec().name) {

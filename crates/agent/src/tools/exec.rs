@@ -536,12 +536,12 @@ fn told(running: &Running, end: &Ended, confined: Confined) -> Output {
     let (text, gone) = running.text();
     let mut shown = tail(&text, gone);
     let ending = ending(end);
-    match &ending {
-        Some(how) if shown.is_empty() => shown.push_str(&format!("[{how}]")),
-        Some(how) => shown.push_str(&format!("\n[{how}]")),
-        None if shown.is_empty() => shown.push_str("[it said nothing]"),
-        None => {}
-    }
+    shown = match (&ending, shown.is_empty()) {
+        (Some(how), true) => format!("[{how}]"),
+        (Some(how), false) => format!("{shown}\n[{how}]"),
+        (None, true) => "[it said nothing]".to_owned(),
+        (None, false) => shown,
+    };
     shown.push_str(warning(confined));
     Output {
         text: shown,

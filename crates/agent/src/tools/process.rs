@@ -161,7 +161,7 @@ impl Process {
             .map(|running| {
                 let state = running.end().map_or_else(
                     || "running".to_owned(),
-                    |end| ending(&end).map_or_else(|| "done".to_owned(), |how| how),
+                    |end| ending(&end).unwrap_or_else(|| "done".to_owned()),
                 );
                 let command: String = running.shown.chars().take(120).collect();
                 format!("{}  {state}  {command}", running.id)
@@ -216,7 +216,7 @@ fn polled(running: &Arc<Running>) -> Output {
         None => shown.push_str("\n[it still runs]"),
         Some(end) => {
             let how = ending(end).unwrap_or_else(|| "it is done".to_owned());
-            shown.push_str(&format!("\n[{how}]"));
+            shown = format!("{shown}\n[{how}]");
         }
     }
     Output {

@@ -69,19 +69,19 @@ impl Tool for Read {
                 let path = args.required(&["path", "file_path"])?;
                 let from = args.number("offset")?.unwrap_or(1).max(1);
                 let limit = args.number("limit")?.unwrap_or(LINES_MAX);
-                let place = self.files.place(path).map_err(failed)?;
+                let place = self.files.place(path).map_err(|fault| failed(&fault))?;
                 Ok((place, from, limit.clamp(1, LINES_MAX)))
             };
             let (place, from, limit) = match read() {
                 Ok(read) => read,
                 Err(output) => return output,
             };
-            blocking(move || show(&place, from, limit).unwrap_or_else(failed)).await
+            blocking(move || show(&place, from, limit).unwrap_or_else(|fault| failed(&fault))).await
         })
     }
 }
 
-pub(super) fn failed(fault: FileFault) -> Output {
+pub(super) fn failed(fault: &FileFault) -> Output {
     Output::failed(fault.to_string())
 }
 

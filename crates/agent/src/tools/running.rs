@@ -571,7 +571,7 @@ async fn attend(
     let until = tokio::time::Instant::now() + limit;
     over.how = loop {
         tokio::select! {
-            status = child.wait() => break exited(status),
+            status = child.wait() => break exited(&status),
             read = next(&mut first, &mut a) => running.push(&a[..read]),
             read = next(&mut second, &mut b) => running.push(&b[..read]),
             () = sleep_until(until) => {
@@ -599,7 +599,7 @@ async fn attend(
     let _ = timeout(DRAIN, child.wait()).await;
 }
 
-fn exited(status: io::Result<ExitStatus>) -> How {
+fn exited(status: &io::Result<ExitStatus>) -> How {
     match status {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => How::Exited(code),

@@ -56,7 +56,7 @@ impl Tool for Write {
                 let args = Args::of(arguments)?;
                 let path = args.required(&["path", "file_path"])?;
                 let content = args.required(&["content"])?;
-                let place = self.files.place(path).map_err(failed)?;
+                let place = self.files.place(path).map_err(|fault| failed(&fault))?;
                 Ok((place, content.to_owned()))
             };
             let (place, content) = match read() {
@@ -74,7 +74,7 @@ impl Tool for Write {
                     details: Some(json!({"path": place.shown(), "bytes": content.len()})),
                     is_error: false,
                 },
-                Err(fault) => failed(fault),
+                Err(fault) => failed(&fault),
             })
             .await
         })
@@ -125,7 +125,7 @@ impl Tool for Edit {
                 let path = args.required(&["path", "file_path"])?;
                 let old = args.required(&["oldText", "old_string"])?;
                 let new = args.required(&["newText", "new_string"])?;
-                let place = self.files.place(path).map_err(failed)?;
+                let place = self.files.place(path).map_err(|fault| failed(&fault))?;
                 Ok((place, old.to_owned(), new.to_owned()))
             };
             let (place, old, new) = match read() {
@@ -147,7 +147,7 @@ fn edit(place: &Place, old: &str, new: &str) -> Output {
         Ok(None) => {
             return Output::failed(format!("{path} is not there; write makes a new file"));
         }
-        Err(fault) => return failed(fault),
+        Err(fault) => return failed(&fault),
     };
     match replaced(&text, old, new) {
         Ok((after, line)) => match place.write(after.as_bytes()) {
@@ -156,7 +156,7 @@ fn edit(place: &Place, old: &str, new: &str) -> Output {
                 details: Some(json!({"path": path, "line": line})),
                 is_error: false,
             },
-            Err(fault) => failed(fault),
+            Err(fault) => failed(&fault),
         },
         Err(why) => Output::failed(format!("{path} was not changed: {why}")),
     }

@@ -208,7 +208,7 @@ pub(crate) fn as_added(job: Value) -> Value {
 }
 
 /// The same for a change.
-pub(crate) fn as_changed(patch: Value) -> Value {
+pub(crate) fn as_changed(patch: &Value) -> Value {
     input::updated(json!({"patch": patch}))["patch"].take()
 }
 

@@ -4,7 +4,10 @@
 //! The files are the truth. What is searched is brought up to date from them at each search, by
 //! their time and size, and everything is bounded: files, their bytes, passages.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clawgate_agent::{Output, Tool, ToolSpec, Working};
 use clawgate_store::{MemoryFile, MemoryPassage};
@@ -88,7 +91,7 @@ fn is_note(path: &str) -> bool {
 }
 
 /// The notes that are there.
-fn notes(workspace: &PathBuf) -> Vec<MemoryFile> {
+fn notes(workspace: &Path) -> Vec<MemoryFile> {
     let mut paths = vec!["MEMORY.md".to_owned(), "memory.md".to_owned()];
     if let Ok(entries) = std::fs::read_dir(workspace.join("memory")) {
         let names = entries

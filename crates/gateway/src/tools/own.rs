@@ -247,7 +247,7 @@ impl Tool for OwnTool {
                 done = self.act(arguments) => done,
             };
             match done {
-                Ok(value) => told(value),
+                Ok(value) => told(&value),
                 Err(error) => Output {
                     text: error.message.clone(),
                     details: Some(json!({"status": "error", "error": error})),
@@ -259,8 +259,9 @@ impl Tool for OwnTool {
 }
 
 /// An answer as a model reads it.
-fn told(value: Value) -> Output {
+fn told(value: &Value) -> Output {
     let text = value.to_string();
+    let whole = text.len();
     let shown: String = text.chars().take(SHOWN_MAX).collect();
     let text = if shown.len() < text.len() {
         format!(
@@ -273,7 +274,7 @@ fn told(value: Value) -> Output {
     Output {
         text,
         // What is long stands in the text as far as it is told.
-        details: Some(value).filter(|value| value.to_string().len() <= SHOWN_MAX),
+        details: (whole <= SHOWN_MAX).then(|| value.clone()),
         is_error: false,
     }
 }
@@ -411,7 +412,7 @@ async fn cron(own: &Own, arguments: &Map<String, Value>) -> Result<Value, ErrorS
             own.check_job(id, true).await?;
             let patch = arguments.get("patch").filter(|patch| patch.is_object());
             let patch = patch.ok_or_else(|| ErrorShape::invalid("\"patch\" is missing"))?;
-            let patch = crate::methods::cron::as_changed(patch.clone());
+            let patch = crate::methods::cron::as_changed(patch);
             check_job_members(own, &patch)?;
             if patch.get("agentId").is_some() {
                 return Err(ErrorShape::invalid("a job stays with its agent"));

@@ -47,8 +47,8 @@ impl House {
         }
     }
 
-    async fn tools(&self) -> ToolSet {
-        of_turn(&self.gateway, self.scene("main")).await
+    fn tools(&self) -> ToolSet {
+        of_turn(&self.gateway, &self.scene("main"))
     }
 }
 
@@ -85,7 +85,7 @@ async fn a_turn_has_what_every_place_of_the_configuration_leaves() {
                   "byProvider": {"P": {"deny": ["cron"]}}},
         "agents": {"list": [{"id": "main", "tools": {"deny": ["group:memory"]}}]},
     }));
-    let left = names(&house.tools().await);
+    let left = names(&house.tools());
     for name in ["read", "write", "edit", "exec", "process", "sessions_list"] {
         assert!(left.iter().any(|left| left == name), "{name} in {left:?}");
     }
@@ -103,13 +103,13 @@ async fn a_turn_has_what_every_place_of_the_configuration_leaves() {
         allow: Some(vec!["read".to_owned(), "gateway".to_owned()]),
         ..house.scene("main")
     };
-    assert_eq!(names(&of_turn(&house.gateway, scene).await), ["read"]);
+    assert_eq!(names(&of_turn(&house.gateway, &scene)), ["read"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_schedules_for_itself_and_runs_no_programs_that_way() {
     let house = House::new(json!({"agents": {"list": [{"id": "main"}, {"id": "other"}]}}));
-    let tools = house.tools().await;
+    let tools = house.tools();
     let job = json!({
         "name": "stretch", "schedule": {"kind": "every", "everyMs": 3_600_000},
         "sessionTarget": "main", "payload": {"kind": "systemEvent", "text": "stretch"},
@@ -119,7 +119,7 @@ async fn an_agent_schedules_for_itself_and_runs_no_programs_that_way() {
     let id = added.details.unwrap()["id"].as_str().unwrap().to_owned();
     let list = call(&tools, "cron", json!({"action": "list"})).await;
     assert!(list.text.contains(&id), "{}", list.text);
-    let others = of_turn(&house.gateway, house.scene("other")).await;
+    let others = of_turn(&house.gateway, &house.scene("other"));
     let list = call(&others, "cron", json!({"action": "list"})).await;
     assert!(!list.text.contains(&id), "{}", list.text);
     for action in ["remove", "run", "runs"] {
@@ -178,7 +178,7 @@ async fn an_agent_schedules_for_itself_and_runs_no_programs_that_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_looks_and_changes_nothing_of_the_gateway() {
     let house = House::new(json!({"agents": {"list": [{"id": "main"}, {"id": "other"}]}}));
-    let tools = house.tools().await;
+    let tools = house.tools();
     let shown = call(&tools, "gateway", json!({"action": "config.get"})).await;
     assert!(!shown.is_error, "{}", shown.text);
     assert!(!shown.text.contains("t0ken-of-tests"), "{}", shown.text);
@@ -207,7 +207,7 @@ async fn an_agent_looks_and_changes_nothing_of_the_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_is_a_command_is_denied_at_once_unless_it_was_granted() {
     let house = House::new(json!({}));
-    let denied = call(&house.tools().await, "exec", json!({"command": "id -u"})).await;
+    let denied = call(&house.tools(), "exec", json!({"command": "id -u"})).await;
     assert!(denied.is_error);
     let details = denied.details.unwrap();
     assert_eq!(details["status"], "denied");
@@ -216,11 +216,11 @@ async fn where_nobody_is_a_command_is_denied_at_once_unless_it_was_granted() {
         allow: Some(vec![allow.to_owned()]),
         ..house.scene("main")
     };
-    let granted = of_turn(&house.gateway, allowing("exec")).await;
+    let granted = of_turn(&house.gateway, &allowing("exec"));
     let ran = call(&granted, "exec", json!({"command": "id -u"})).await;
     assert!(!ran.is_error, "{}", ran.text);
     // Everything is no grant for this.
-    let all = of_turn(&house.gateway, allowing("*")).await;
+    let all = of_turn(&house.gateway, &allowing("*"));
     assert!(
         call(&all, "exec", json!({"command": "id -u"}))
             .await
@@ -232,7 +232,7 @@ async fn where_nobody_is_a_command_is_denied_at_once_unless_it_was_granted() {
         allow: Some(vec!["exec".to_owned()]),
         ..strict.scene("main")
     };
-    let denied = of_turn(&strict.gateway, scene).await;
+    let denied = of_turn(&strict.gateway, &scene);
     let denied = call(&denied, "exec", json!({"command": "id -u"})).await;
     assert_eq!(denied.details.unwrap()["reason"], "policy");
 }
@@ -244,7 +244,7 @@ async fn a_decision_is_waited_for_inside_the_call() {
         attended: true,
         ..house.scene("main")
     };
-    let tools = of_turn(&house.gateway, scene.clone()).await;
+    let tools = of_turn(&house.gateway, &scene);
     for (decision, runs) in [(Decision::AllowOnce, true), (Decision::Deny, false)] {
         let decide = async {
             loop {
@@ -277,7 +277,7 @@ async fn notes_are_found_as_they_are_now() {
     let house = House::new(json!({}));
     let scene = house.scene("main");
     let workspace = scene.workspace.clone();
-    let tools = of_turn(&house.gateway, scene).await;
+    let tools = of_turn(&house.gateway, &scene);
     fs::create_dir_all(workspace.join("memory")).unwrap();
     fs::write(
         workspace.join("MEMORY.md"),

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -203,7 +204,7 @@ async fn read(outbound: &Outbound, url: &str, plain: bool) -> Result<Read, Strin
         let status = page.status;
         let content_type = page.content_type.clone();
         let is_cut = page.is_cut;
-        let made = tokio::task::spawn_blocking(move || text_of(page, plain)).await;
+        let made = tokio::task::spawn_blocking(move || text_of(&page, plain)).await;
         let text = made.map_err(|_| format!("{at} could not be made text of"))??;
         return Ok(Read {
             url: at,
@@ -249,7 +250,7 @@ fn joined(from: &str, location: &str) -> Option<String> {
 }
 
 /// The text of a page.
-fn text_of(page: Page, plain: bool) -> Result<String, String> {
+fn text_of(page: &Page, plain: bool) -> Result<String, String> {
     let kind = page
         .content_type
         .split(';')
@@ -350,7 +351,9 @@ impl WebSearch {
             ("freshness", "freshness"),
         ] {
             if let Some(value) = text(ours) {
-                url.push_str(&format!("&{name}={}", encoded(value)));
+                for part in ["&", name, "=", &encoded(value)] {
+                    url.push_str(part);
+                }
             }
         }
         let headers = [("x-subscription-token", &self.search.key)];
@@ -403,7 +406,7 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            write!(encoded, "%{byte:02X}").expect("writing to a string does not fail");
         }
     }
     encoded

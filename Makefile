@@ -2,13 +2,17 @@
 
 CARGO ?= cargo
 ARGS ?=
+BIN ?=
 
-.PHONY: help quickstart test lint fmt doc bench build interop control-ui clients conformance torture
+.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui clients conformance torture
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
 	@echo '                  (ARGS=--once ends it afterwards)'
+	@echo 'make demo-agent   the same of agents: a job and a question, answered by a real model (sets up a small one,'
+	@echo '                  or ARGS="--base-url URL --model ID"; BIN=PATH builds nothing)'
 	@echo 'make test         every test'
+	@echo 'make llm          turns on a real model (sets up a small one)'
 	@echo 'make torture      kill -9 ten thousand times, and a hundred thousand simulated schedules'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
@@ -24,6 +28,12 @@ build:
 
 quickstart: build
 	@scripts/quickstart target/release/clawgate $(ARGS)
+
+demo-agent: $(if $(BIN),,build)
+	@scripts/demo-agent $(or $(BIN),target/release/clawgate) $(ARGS)
+
+llm:
+	@tests/llm/run $(ARGS)
 
 test:
 	$(CARGO) test --workspace --locked $(ARGS)

@@ -207,3 +207,22 @@ fn an_audit_finds_secrets_in_the_file_and_references_that_lead_nowhere() {
             .never_says("canary-1"),
     );
 }
+
+#[test]
+fn every_configuration_that_the_readme_shows_is_one() {
+    let readme = include_str!("../../../README.md");
+    let blocks = readme.split("```js\n").skip(1);
+    let shown: Vec<&str> = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(shown.len() >= 3, "{shown:?}");
+    for text in shown {
+        let terminal = Terminal::new()
+            .config(text)
+            .env("CLAWGATE_TOKEN", "tok-1")
+            .env("HOOK_TOKEN", "tok-2")
+            .env("HOOKS_TOKEN", "tok-3");
+        let done = terminal.run(&["config", "validate"]);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{text}");
+    }
+}

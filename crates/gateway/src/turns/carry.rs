@@ -231,7 +231,7 @@ async fn prepare(
     let models = chosen.models(thinking);
     let model_name = format!("{provider}/{model}");
     make_workspace(&config, &agent).await?;
-    let tools = tools::of_turn(gateway, scene).await;
+    let tools = tools::of_turn(gateway, &scene);
     let specs = clawgate_agent::Toolbox::specs(&tools).to_vec();
     let of_tools: usize = specs
         .iter()

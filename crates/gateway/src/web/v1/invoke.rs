@@ -58,7 +58,7 @@ pub(super) async fn answer(
     if !door.lets(&name, caller.has(&Scope::ADMIN)) {
         return Err(unknown());
     }
-    let set = tools::of_turn(gateway, scene(gateway, &key).await?).await;
+    let set = tools::of_turn(gateway, &scene(gateway, &key).await?);
     let tool = set.get(&name).ok_or_else(unknown)?;
     if let Some(action) = action
         && !args.contains_key("action")

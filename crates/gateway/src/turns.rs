@@ -73,7 +73,7 @@ pub(crate) struct Run {
     /// It may begin.
     go: Notify,
     /// The turn that answers this one too.
-    leader: OnceLock<Arc<Run>>,
+    leader: OnceLock<Arc<Self>>,
     /// Told when a leader is found.
     led: Notify,
     state: watch::Sender<State>,

@@ -41,7 +41,7 @@ pub(super) async fn take(job: &Job, task: &Task) -> RunEnd {
     };
     let place = match place(gateway, job) {
         Ok(place) => place,
-        Err(end) => return end,
+        Err(end) => return *end,
     };
     let calendar = Calendar::of(&gateway.config().snapshot.parsed);
     let wanted = Wanted {
@@ -125,12 +125,12 @@ fn read_key(gateway: &Gateway, job: &Job, key: &str) -> Option<SessionKey> {
     SessionKey::read(key, None, agent).ok()
 }
 
-fn place(gateway: &Gateway, job: &Job) -> Result<Place, RunEnd> {
+fn place(gateway: &Gateway, job: &Job) -> Result<Place, Box<RunEnd>> {
     let roster = gateway.roster();
     let agent = job.agent_id.as_deref().unwrap_or(&roster.default_id);
     if roster.get(agent).is_none() {
         let error = format!("the job's agent \"{agent}\" is not configured any more");
-        return Err(RunEnd::failed(ErrorClass::Invalid, &error));
+        return Err(Box::new(RunEnd::failed(ErrorClass::Invalid, &error)));
     }
     let (key, fresh) = match job.session_target.as_str() {
         "isolated" => {
@@ -143,7 +143,7 @@ fn place(gateway: &Gateway, job: &Job) -> Result<Place, RunEnd> {
             false,
         ),
     };
-    let key = read_key(gateway, job, &key).ok_or_else(|| bad_key(&key))?;
+    let key = read_key(gateway, job, &key).ok_or_else(|| Box::new(bad_key(&key)))?;
     Ok(Place { key, fresh })
 }
 

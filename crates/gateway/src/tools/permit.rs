@@ -40,10 +40,8 @@ pub(super) struct Asking {
     attended: bool,
     granted: bool,
     host: Option<String>,
-    /// Whether the sandbox is not switched off.
-    sandboxed: bool,
-    /// Whether the network is left open on purpose.
-    open: bool,
+    /// How the network is in the sandbox; `None` where it is switched off.
+    sandbox: Option<Network>,
     /// What the configuration says; the file and the model can only be stricter.
     security: Option<Security>,
     ask: Option<AskWhen>,
@@ -66,8 +64,14 @@ impl Asking {
                 .as_ref()
                 .is_some_and(|allow| grants(allow, "exec")),
             host: word("/host").map(str::to_owned),
-            sandboxed: word("/sandbox/mode") != Some("off"),
-            open: exec_setting(config, &scene.agent.id, "/sandbox/network") == Some(&json!(true)),
+            sandbox: (word("/sandbox/mode") != Some("off")).then(|| {
+                let open = exec_setting(config, &scene.agent.id, "/sandbox/network");
+                if open == Some(&json!(true)) {
+                    Network::Open
+                } else {
+                    Network::None
+                }
+            }),
             security: word("/security").map(Security::parse),
             ask: word("/ask").map(AskWhen::parse),
         }
@@ -80,7 +84,9 @@ impl Asking {
             Some("sandbox") => true,
             None | Some("auto") => {
                 let ability = self.gateway.processes.ability().await;
-                self.sandboxed && ability.files && (self.open || ability.network != Network::Open)
+                let closes = ability.network != Network::Open;
+                let is_kept = |wanted| wanted == Network::Open || closes;
+                ability.files && self.sandbox.is_some_and(is_kept)
             }
             Some(_) => false,
         }

@@ -557,7 +557,7 @@ impl Record for Keeper<'_> {
         if model != self.asked {
             let (provider, id) = name(self.chosen, model);
             let data = json!({"phase": "fallback", "activeProvider": provider, "activeModel": id});
-            self.run.voice.tells(self.gateway, "lifecycle", data);
+            self.run.voice.tells(self.gateway, "lifecycle", &data);
         }
         self.asked = model;
     }

@@ -37,13 +37,13 @@ pub(super) async fn make_room(
     room: usize,
 ) -> Past {
     run.voice
-        .tells(gateway, "compaction", json!({"phase": "start"}));
+        .tells(gateway, "compaction", &json!({"phase": "start"}));
     let summed = sum_up(gateway, run, of, model, room).await;
     let done = summed.is_ok();
     run.voice.tells(
         gateway,
         "compaction",
-        json!({"phase": "end", "willRetry": false, "completed": done}),
+        &json!({"phase": "end", "willRetry": false, "completed": done}),
     );
     match summed {
         Ok(shorter) => shorter,

@@ -311,7 +311,7 @@ fn begin_anew(tx: &Tx<'_>, held: &mut Held, now_ms: i64) -> Result<(), StoreErro
 mod tests {
     use super::*;
 
-    fn calendar(session: Value) -> Calendar {
+    fn calendar(session: &Value) -> Calendar {
         Calendar::of(
             &json!({"agents": {"defaults": {"userTimezone": "Europe/Berlin"}}, "session": session}),
         )
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_day_ends_at_its_hour_of_the_persons_clock() {
-        let calendar = calendar(json!({}));
+        let calendar = calendar(&json!({}));
         let night = at("2026-11-27T23:00:00Z");
         assert!(!calendar.is_over(&key("main"), night, at("2026-11-28T02:59:00Z")));
         assert!(calendar.is_over(&key("main"), night, at("2026-11-28T03:00:00Z")));
@@ -356,7 +356,7 @@ mod tests {
             ),
             (json!({"reset": {"idleMinutes": 30}}), true, true),
         ] {
-            let calendar = calendar(session.clone());
+            let calendar = calendar(&session);
             let over = |text| calendar.is_over(&key(text), then, later);
             assert_eq!(over("telegram:group:1"), group, "{session}");
             assert_eq!(over("main"), direct, "{session}");

@@ -483,10 +483,13 @@ pub(super) async fn interrupted(gateway: &Arc<Gateway>, left: OpenRun) {
         .await;
     match written {
         Ok(()) => {
-            tracing::warn!(run = %run_id, "a turn was under way when the gateway stopped; it is recorded as interrupted")
+            tracing::warn!(
+                run = %run_id,
+                "a turn was under way when the gateway stopped; it is recorded as interrupted"
+            );
         }
         Err(error) => {
-            tracing::error!(%error, run = %run_id, "an interrupted turn could not be recorded")
+            tracing::error!(%error, run = %run_id, "an interrupted turn could not be recorded");
         }
     }
 }

@@ -130,7 +130,7 @@ impl Voice {
         let mut said = self.lock();
         session_id.clone_into(&mut said.session_id);
         let data = json!({"phase": "start", "startedAt": at_ms});
-        self.tell(gateway, &mut said, "lifecycle", data);
+        self.tell(gateway, &mut said, "lifecycle", &data);
     }
 
     /// Text came in.
@@ -190,13 +190,13 @@ impl Voice {
             let data = json!({"text": said.thought, "delta": &said.thought[said.thought_told..]});
             said.thought_told = said.thought.len();
             said.told_at = Some(now);
-            self.tell(gateway, said, "thinking", data);
+            self.tell(gateway, said, "thinking", &data);
         }
         if said.told < said.text.len() && !said.is_silent() {
             let data = json!({"text": said.text, "delta": &said.text[said.told..]});
             said.told = said.text.len();
             said.told_at = Some(now);
-            self.tell(gateway, said, "assistant", data);
+            self.tell(gateway, said, "assistant", &data);
         }
     }
 
@@ -244,7 +244,7 @@ impl Voice {
     pub(super) fn tool_begins(&self, gateway: &Gateway, id: &str, name: &str, args: &Value) {
         self.flush(gateway);
         let data = json!({"phase": "start", "name": name, "toolCallId": id, "args": args});
-        self.tell(gateway, &mut self.lock(), "tool", data);
+        self.tell(gateway, &mut self.lock(), "tool", &data);
     }
 
     /// A tool is done.
@@ -260,11 +260,11 @@ impl Voice {
         if let Some(result) = result {
             data["result"] = json!({"content": [{"type": "text", "text": result}]});
         }
-        self.tell(gateway, &mut self.lock(), "tool", data);
+        self.tell(gateway, &mut self.lock(), "tool", &data);
     }
 
     /// Something else, of its own stream.
-    pub(super) fn tells(&self, gateway: &Gateway, stream: &'static str, data: Value) {
+    pub(super) fn tells(&self, gateway: &Gateway, stream: &'static str, data: &Value) {
         self.tell(gateway, &mut self.lock(), stream, data);
     }
 
@@ -272,7 +272,7 @@ impl Voice {
     pub(super) fn ends(&self, gateway: &Gateway, ended: &Ended, others: &[(String, String)]) {
         self.flush(gateway);
         let mut said = self.lock();
-        self.tell(gateway, &mut said, "lifecycle", ended.lifecycle());
+        self.tell(gateway, &mut said, "lifecycle", &ended.lifecycle());
         // A heartbeat that has nothing to say is told to nobody.
         if self.is_heartbeat && (ended.is_silent() || ended.status != super::Status::Ok) {
             return;
@@ -296,7 +296,7 @@ impl Voice {
     }
 
     /// Sends an `agent` event.
-    fn tell(&self, gateway: &Gateway, said: &mut Said, stream: &str, data: Value) {
+    fn tell(&self, gateway: &Gateway, said: &mut Said, stream: &str, data: &Value) {
         said.seq += 1;
         let event = json!({
             "runId": self.run_id,

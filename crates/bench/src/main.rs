@@ -10,6 +10,7 @@ mod floor;
 mod load;
 mod peer;
 mod process;
+mod provider;
 mod report;
 mod scenario;
 mod stats;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::error::{BenchError, Doing as _};
 
@@ -114,14 +115,23 @@ pub(crate) struct GatewayHome {
 }
 
 impl GatewayHome {
-    /// Chooses a port and writes a configuration into `home`, which is empty.
-    pub(crate) fn new(binary: &Path, home: &Path, token: &str) -> Result<Self, BenchError> {
+    /// Chooses a port and writes a configuration into `home`, which is empty. The members of
+    /// `more` stand in it as well.
+    pub(crate) fn new(
+        binary: &Path,
+        home: &Path,
+        token: &str,
+        more: &Value,
+    ) -> Result<Self, BenchError> {
         let port = free_port()?;
         let config = home.join("clawgate.json");
-        let text = serde_json::json!({"gateway": {
+        let mut text = serde_json::json!({"gateway": {
             "mode": "local", "port": port, "bind": "loopback",
             "auth": {"mode": "token", "token": token},
         }});
+        for (member, value) in more.as_object().into_iter().flatten() {
+            text[member] = value.clone();
+        }
         std::fs::write(&config, text.to_string()).doing("writing the configuration")?;
         Ok(Self {
             binary: binary.to_owned(),

@@ -7,6 +7,7 @@ mod idle;
 mod rpc;
 mod scale;
 mod start;
+mod turns;
 
 use std::{
     path::PathBuf,
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -56,6 +58,10 @@ pub(crate) enum Scenario {
     Scale,
     /// A thousand idle connections, and one active one beside them.
     Idle,
+    /// Turns: the first word, a hundred at once.
+    Turns,
+    /// Ten thousand turns, one after another.
+    ManyTurns,
 }
 
 impl Scenario {
@@ -75,6 +81,8 @@ impl Scenario {
             Self::Cron => "cron",
             Self::Scale => "scale",
             Self::Idle => "idle",
+            Self::Turns => "turns",
+            Self::ManyTurns => "many-turns",
         }
     }
 }
@@ -91,6 +99,8 @@ impl Bench {
             Scenario::Cron => cron::measure(self).await,
             Scenario::Scale => scale::measure(self).await,
             Scenario::Idle => idle::measure(self).await,
+            Scenario::Turns => turns::measure(self).await,
+            Scenario::ManyTurns => turns::many(self).await,
         }
     }
 
@@ -98,19 +108,24 @@ impl Bench {
         Device::new(&self.token).map(Arc::new)
     }
 
-    /// An empty place for one gateway's state.
-    fn home(&self) -> Result<(TempDir, GatewayHome), BenchError> {
+    /// An empty place for one gateway's state. `more` is configured beside what is needed.
+    fn home(&self, more: &Value) -> Result<(TempDir, GatewayHome), BenchError> {
         let dir = tempfile::Builder::new()
             .prefix("clawgate-bench-")
             .tempdir_in(&self.dir)
             .doing("making a state directory")?;
-        let home = GatewayHome::new(&self.bin, dir.path(), &self.token)?;
+        let home = GatewayHome::new(&self.bin, dir.path(), &self.token, more)?;
         Ok((dir, home))
     }
 
     /// A gateway that answers, with a device that it has paired.
     async fn gateway(&self) -> Result<Subject, BenchError> {
-        let (dir, home) = self.home()?;
+        self.gateway_with(&Value::Null).await
+    }
+
+    /// The same, with more in its configuration.
+    async fn gateway_with(&self, more: &Value) -> Result<Subject, BenchError> {
+        let (dir, home) = self.home(more)?;
         let device = self.device()?;
         let mut server = home.start()?;
         first_hello(&mut server, &device).await?.close().await;

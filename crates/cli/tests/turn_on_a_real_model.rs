@@ -105,7 +105,10 @@ fn a_real_model_is_streamed_counted_and_kept() {
     send(&mut client, "real-1", "Tell me about the sea.");
     let (parts, last) = listen(&mut client, "real-1");
     assert_eq!(last["state"], "final", "{last}");
-    assert!(parts.len() > 1, "it came at once and not as a stream: {parts:?}");
+    assert!(
+        parts.len() > 1,
+        "it came at once and not as a stream: {parts:?}"
+    );
     assert_eq!(parts.concat(), text(&last["message"]));
     let messages = history(&mut client, "main");
     assert_eq!(messages.len(), 2);
@@ -115,7 +118,10 @@ fn a_real_model_is_streamed_counted_and_kept() {
     let usage = &messages[1]["usage"];
     assert_eq!(usage["output"], SHORT, "{usage}");
     let read = usage["input"].as_u64().unwrap() + usage["cacheRead"].as_u64().unwrap();
-    assert!(read > 20, "the model was told more than the message: {usage}");
+    assert!(
+        read > 20,
+        "the model was told more than the message: {usage}"
+    );
     assert_eq!(usage["totalTokens"], read + SHORT);
     let sessions = client.call("sessions.list", &json!({}));
     assert_eq!(sessions["sessions"][0]["totalTokens"], read + SHORT);
@@ -128,7 +134,10 @@ fn a_real_model_is_streamed_counted_and_kept() {
     assert_eq!(messages.len(), 4);
     let usage = &messages[3]["usage"];
     let more = usage["input"].as_u64().unwrap() + usage["cacheRead"].as_u64().unwrap();
-    assert!(more > read + SHORT, "{more} tokens after {read} and {SHORT}");
+    assert!(
+        more > read + SHORT,
+        "{more} tokens after {read} and {SHORT}"
+    );
 }
 
 #[test]
@@ -141,7 +150,10 @@ fn an_abort_frees_the_servers_slot_and_the_lane() {
     let first = client.event_within("chat", PATIENCE)["payload"].clone();
     assert_eq!(first["state"], "delta", "{first}");
     assert_eq!(busy_slots(), 1);
-    let aborted = client.call("chat.abort", &json!({"sessionKey": "main", "runId": "long"}));
+    let aborted = client.call(
+        "chat.abort",
+        &json!({"sessionKey": "main", "runId": "long"}),
+    );
     assert_eq!(aborted["runIds"], json!(["long"]));
     wait_for_slots(0, NOTICED);
     let (_, last) = listen(&mut client, "long");
@@ -152,7 +164,10 @@ fn an_abort_frees_the_servers_slot_and_the_lane() {
     assert!(text(kept).starts_with(text(&first["message"])), "{kept}");
     send(&mut client, "next", "And now?");
     let next = client.event_within("chat", PATIENCE)["payload"].clone();
-    assert_eq!((&next["runId"], &next["state"]), (&json!("next"), &json!("delta")));
+    assert_eq!(
+        (&next["runId"], &next["state"]),
+        (&json!("next"), &json!("delta"))
+    );
     client.call("chat.abort", &json!({"sessionKey": "main"}));
     wait_for_slots(0, NOTICED);
 }

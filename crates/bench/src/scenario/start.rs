@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{Bench, first_hello};
 use crate::{
     error::{BenchError, Doing as _},
@@ -20,7 +22,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     let mut peak = Row::new("memory at most until then", Unit::Megabytes);
     let device = bench.device()?;
     for _ in 0..bench.runs {
-        let (_dir, home) = bench.home()?;
+        let (_dir, home) = bench.home(&Value::Null)?;
         let (floor_ms, _floor) = timed(|| Server::floor(0), &device).await?;
         let (ms, subject) = timed(|| home.start(), &device).await?;
         first.pair(floor_ms, ms);

@@ -70,6 +70,8 @@ class Page {
     this.faults = [];
     /** Calls over the page's WebSocket, in order: {id, method, params, answer?}. */
     this.calls = [];
+    /** Events that came over it, in order: {event, payload}. */
+    this.events = [];
     this.watchers = new Set();
     socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
   }
@@ -104,6 +106,7 @@ class Page {
       const frame = parsed(params.response.payloadData);
       const call = frame?.type === "res" && this.calls.find((call) => call.id === frame.id);
       if (call) call.answer = frame;
+      if (frame?.type === "event") this.events.push({ event: frame.event, payload: frame.payload ?? {} });
     }
     for (const watcher of this.watchers) watcher();
   }

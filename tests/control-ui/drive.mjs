@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { endsWithUs, openBrowser, within } from "./browser.mjs";
 import { Device, Peer } from "./peer.mjs";
 import { names, tabs } from "./tabs.mjs";
+import { BEFORE_TOOL, SLOW_WORDS, WORDS, configOf, startProvider } from "../provider.mjs";
 
 const { values: options } = parseArgs({
   options: Object.fromEntries(
@@ -19,15 +20,15 @@ const CLI = { id: "cli", mode: "cli", displayName: "Setup" };
 /** Something that forwards: whoever comes through it is not on this machine. */
 const ELSEWHERE = { "X-Forwarded-For": "203.0.113.9" };
 
-/** Starts a gateway with the UI on a state directory of its own. */
-async function startGateway() {
+/** Starts a gateway with the UI, and models of a provider, on a state directory of its own. */
+async function startGateway(models) {
   const home = mkdtempSync(join(tmpdir(), "control-ui-gateway-"));
   const token = "control-ui-shared-token";
   const config = {
     gateway: {
       mode: "local", auth: { mode: "token", token }, controlUi: { root: options.root }, customBindHost: names.bindHost,
     },
-    agents: { list: [{ id: "main", identity: { name: names.agent } }] },
+    ...models, agents: { ...models.agents, list: [{ id: "main", identity: { name: names.agent } }] },
   };
   writeFileSync(join(home, "clawgate.json"), JSON.stringify(config, null, 2));
   const child = endsWithUs(spawn(options.bin, ["gateway", "run", "--port", "0", "--state-dir", join(home, "state"), "--config",
@@ -90,6 +91,19 @@ async function fill(address, token, report) {
   return { operator, nodes, phone };
 }
 
+/** Writes a message into the chat and sends it, as somebody at the page would. */
+async function say(page, message) {
+  await page.evaluate((message) => {
+    const field = document.querySelector(".agent-chat__input textarea");
+    field.value = message;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }, message);
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => {
+    document.querySelector(".chat-send-btn:not(.chat-send-btn--stop)").click();
+    resolve();
+  })));
+}
+
 /** What is wrong on the page now: banners, refusals, errors. */
 async function faults(page, from) {
   const banners = await page.evaluate(() => [...document.querySelectorAll(".callout.danger, .pill.danger")]
@@ -104,10 +118,72 @@ async function faults(page, from) {
   ];
 }
 
+/** A conversation in the chat tab. */
+async function converse(page, step, gateway, provider) {
+  const whole = WORDS.join("");
+  const slow = SLOW_WORDS.join("");
+  const ended = (state, from) => page.until(
+    () => page.events.slice(from).some(({ event, payload }) => event === "chat" && payload.state === state),
+    `no word that it is ${state}`);
+
+  await step("chat-streams", async () => {
+    const from = page.events.length;
+    await page.evaluate(() => document.querySelector('a.nav-item[href$="/chat"]').click());
+    await page.shows([names.note]);
+    await say(page, "STEP by step");
+    await page.shows([WORDS[0]], ".chat-bubble.streaming");
+    await page.shows(["STEP by step"]);
+    const early = await page.evaluate(() => document.querySelector(".chat-bubble.streaming").textContent);
+    if (early.includes(whole)) throw new Error("the answer was there before it was made");
+    provider.go();
+    await ended("final", from);
+    await page.shows([whole]);
+  });
+
+  await step("chat-tool", async () => {
+    const from = page.events.length;
+    await say(page, "USE_TOOL please");
+    await ended("final", from);
+    await page.shows([BEFORE_TOOL, "echo tool-ran", "tool-ran"]);
+    await page.shows(["Exec"], ".chat-tool-card");
+    const tools = page.events.slice(from).filter(({ payload }) => payload.stream === "tool").map(({ payload }) => payload.data);
+    const phases = tools.map(({ phase, name }) => `${phase} ${name}`);
+    if (phases[0] !== "start exec" || phases.at(-1) !== "result exec") throw new Error(`the page heard ${phases}`);
+    if (provider.asked.at(-1).messages.at(-1).role !== "tool") throw new Error("the model was not told of the result");
+  });
+
+  await step("chat-abort", async (calls) => {
+    const from = page.events.length;
+    await say(page, "SLOW please");
+    await page.shows([slow], ".chat-bubble.streaming");
+    await page.evaluate(() => document.querySelector(".chat-send-btn--stop").click());
+    await page.until(() => page.calls.slice(calls).some(({ method, answer }) => method === "chat.abort" && answer?.payload?.aborted),
+      "the abort is not answered");
+    await ended("aborted", from);
+    await within(provider.untilGone(1), "the provider's request goes on");
+    await page.shows([slow]);
+    const left = await page.evaluate(() => document.querySelectorAll(".chat-send-btn--stop, .chat-bubble.streaming").length);
+    if (left > 0) throw new Error("the page still waits");
+  });
+
+  await step("chat-reload", async (from) => {
+    await page.send("Page.navigate", { url: `${gateway.address}chat` });
+    await page.until(() => page.calls.slice(from).some(({ method, answer }) => method === "chat.history" && answer?.ok),
+      "the page does not ask for what was said");
+    await page.shows([names.note, "STEP by step", whole, "USE_TOOL please", BEFORE_TOOL, "tool-ran", "SLOW please", slow]);
+    const since = page.events.length;
+    await say(page, "and now");
+    await ended("final", since);
+  });
+}
+
 async function main() {
   mkdirSync(options.out, { recursive: true });
   const report = [];
-  const gateway = options.url ? { address: options.url, token: options.token, close() {} } : await startGateway();
+  // A gateway that runs already has models of its own, or none: nothing is said there.
+  const provider = options.url ? null : await startProvider();
+  const gateway = options.url ? { address: options.url, token: options.token, close() {} }
+    : await startGateway(configOf(provider.url));
   const browser = await openBrowser(options.chromium);
   const { page } = browser;
   const step = async (name, run) => {
@@ -181,10 +257,13 @@ async function main() {
       await page.shows([names.job]);
     });
 
+    if (provider) await converse(page, step, gateway, provider);
+
     for (const peer of [operator, ...nodes]) peer.close();
   } finally {
     await browser.close();
     await gateway.close();
+    provider?.close();
   }
   writeFileSync(join(options.out, "report.json"), JSON.stringify(report, null, 2));
   const failed = report.filter(({ faults }) => faults.length > 0);

@@ -200,6 +200,21 @@ mod system {
         "/dev/pts",
     ];
 
+    /// Where every process is shown.
+    const PROCESSES: &str = "/proc";
+    /// What of it says nothing about others.
+    const OF_ITSELF: [&str; 9] = [
+        "/proc/self",
+        "/proc/cpuinfo",
+        "/proc/filesystems",
+        "/proc/loadavg",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/sys",
+        "/proc/uptime",
+        "/proc/version",
+    ];
+
     pub(super) fn probe() -> Ability {
         let has =
             |ruleset: Result<Ruleset, RulesetError>| ruleset.and_then(Ruleset::create).is_ok();
@@ -215,20 +230,32 @@ mod system {
     }
 
     pub(super) fn confine(bounds: &Bounds) -> Result<(), String> {
-        if bounds.network == Network::None {
+        let is_apart = if bounds.network == Network::None {
             leave_network().map_err(|error| format!("no network of its own: {error}"))?;
-        }
-        restrict(bounds).map_err(|error| error.to_string())
+            true
+        } else {
+            leave(UnshareFlags::NEWUSER).is_ok()
+        };
+        // Landlock keeps a program from looking into processes outside, but not one that has the
+        // system's own capabilities. Where root cannot lay those down it does not see them.
+        let sees_others = is_apart || !rustix::process::geteuid().is_root();
+        restrict(bounds, sees_others).map_err(|error| error.to_string())
     }
 
     /// Moves into a network where nobody is.
     fn leave_network() -> std::io::Result<()> {
+        leave(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)
+    }
+
+    /// Moves into namespaces of its own, a user's among them: what it may beyond its user's files
+    /// ends with them.
+    fn leave(namespaces: UnshareFlags) -> std::io::Result<()> {
         let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
         #[expect(
             deprecated,
             reason = "the caller has one thread and these flags leave its files alone"
         )]
-        rustix::thread::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)?;
+        rustix::thread::unshare(namespaces)?;
         // In it, it is who it was.
         std::fs::write("/proc/self/setgroups", "deny")?;
         let (user, group) = (user.as_raw(), group.as_raw());
@@ -236,7 +263,7 @@ mod system {
         std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
     }
 
-    fn restrict(bounds: &Bounds) -> Result<(), RulesetError> {
+    fn restrict(bounds: &Bounds, sees_others: bool) -> Result<(), RulesetError> {
         let expanded = |trees: &[PathBuf]| -> Vec<PathBuf> {
             trees
                 .iter()
@@ -259,9 +286,14 @@ mod system {
         device |= AccessFs::ReadDir | AccessFs::IoctlDev;
         let mut read = AccessFs::from_read(NEWEST);
         read &= !AccessFs::IoctlDev;
+        let mut readable = expanded(&bounds.read);
+        if !sees_others && readable.iter().any(|tree| tree == Path::new(PROCESSES)) {
+            readable.retain(|tree| tree != Path::new(PROCESSES));
+            readable.extend(OF_ITSELF.map(PathBuf::from));
+        }
         ruleset
             .create()?
-            .add_rules(path_beneath_rules(expanded(&bounds.read), read))?
+            .add_rules(path_beneath_rules(readable, read))?
             .add_rules(path_beneath_rules(expanded(&bounds.write), all))?
             .add_rules(path_beneath_rules(DEVICES, device))?
             .restrict_self()?;

@@ -139,8 +139,11 @@ pub(crate) fn processes(state: &Path) -> Processes {
             );
         }
     });
-    // The binary as it is running, also when it was replaced meanwhile.
-    let program = if cfg!(target_os = "linux") {
+    // The binary as it is running, also when it was replaced meanwhile. That of a test cannot become
+    // another program.
+    let program = if cfg!(test) {
+        None
+    } else if cfg!(target_os = "linux") {
         Some(PathBuf::from("/proc/self/exe"))
     } else {
         std::env::current_exe().ok()

@@ -136,7 +136,7 @@ async fn an_agent_schedules_for_itself_and_runs_no_programs_that_way() {
         &tools,
         "cron",
         with("payload", command.clone()),
-        "not command",
+        "not \"command\"",
     )
     .await;
     let webhook = json!({"mode": "webhook", "to": "https://x.example/"});
@@ -166,7 +166,7 @@ async fn an_agent_schedules_for_itself_and_runs_no_programs_that_way() {
     let count = call(&tools, "cron", json!({"action": "status"})).await;
     assert_eq!(count.details.unwrap()["jobs"], 1);
     let patch = json!({"action": "update", "jobId": id, "patch": {"payload": command}});
-    fails(&tools, "cron", patch, "not command").await;
+    fails(&tools, "cron", patch, "not \"command\"").await;
     let moved = json!({"action": "update", "jobId": id, "patch": {"agentId": "other"}});
     fails(&tools, "cron", moved, "stays with its agent").await;
     let renamed = json!({"action": "update", "jobId": id, "patch": {"name": "walk"}});
@@ -239,7 +239,7 @@ async fn where_nobody_is_a_command_is_denied_at_once_unless_it_was_granted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_waited_for_inside_the_call() {
-    let house = House::new(json!({}));
+    let house = House::new(json!({"tools": {"exec": {"host": "gateway"}}}));
     let scene = Scene {
         attended: true,
         ..house.scene("main")

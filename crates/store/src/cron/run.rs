@@ -301,10 +301,9 @@ mod tests {
     #[test]
     fn no_page_of_the_history_is_sorted() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("../../migrations/0002_cron.sql"))
-            .unwrap();
-        db.execute_batch(include_str!("../../migrations/0003_delivery.sql"))
-            .unwrap();
+        for migration in crate::migrate::MIGRATIONS {
+            db.execute_batch(migration).unwrap();
+        }
         let one_job = RunFilter {
             job_id: Some(JobId::from("a")),
             ..RunFilter::default()

@@ -9,7 +9,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("core", &["protocol"]),
     ("store", &["core"]),
-    ("gateway", &["protocol", "core", "store"]),
+    ("agent", &["core"]),
+    ("gateway", &["protocol", "core", "store", "agent"]),
     ("client", &["protocol"]),
     ("cli", &["gateway", "client", "protocol"]),
 ];

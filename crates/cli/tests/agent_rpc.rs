@@ -413,22 +413,46 @@ fn an_identity_comes_from_the_configuration_then_from_the_workspace() {
 }
 
 #[test]
-fn turns_are_refused_with_a_code_after_their_params_were_judged() {
-    let gateway = gateway!();
+fn turns_without_a_model_end_with_that_reason_after_their_params_were_judged() {
     for protocol in DIALECTS {
+        let gateway = gateway!();
         let mut owner = gateway.owner(protocol);
-        for (method, params) in [
-            ("agent", json!({"message": "hi", "idempotencyKey": "k"})),
-            ("agent.wait", json!({"runId": "k", "timeoutMs": 1})),
-            (
-                "chat.send",
-                json!({"sessionKey": "main", "message": "hi", "idempotencyKey": "k"}),
-            ),
-        ] {
-            let error = owner.refused(method, &params);
-            assert_eq!(error.code, "UNAVAILABLE", "{method}");
-            assert_eq!(error.detail_code(), "AGENT_TURNS_UNAVAILABLE", "{method}");
-        }
+        let id = owner.send("agent", &json!({"message": "hi", "idempotencyKey": "k"}));
+        let Call::Ok(accepted) = owner.answer(&id) else {
+            panic!("a turn is accepted before it is known what becomes of it");
+        };
+        assert_eq!(accepted["status"], "accepted");
+        let Call::Error(error) = owner.answer(&id) else {
+            panic!("nothing answers without a model");
+        };
+        assert_eq!(
+            (error.code.as_str(), error.detail_code()),
+            ("UNAVAILABLE", "AGENT_TURN_FAILED")
+        );
+        assert!(error.message.contains("model"), "{}", error.message);
+        let waited = owner.call("agent.wait", &json!({"runId": "k", "timeoutMs": 20_000}));
+        assert_eq!(
+            (&waited["status"], &waited["error"]),
+            (&json!("error"), &json!(error.message))
+        );
+        let nobody = json!({"runId": "never", "timeoutMs": 1});
+        assert_eq!(
+            owner.call("agent.wait", &nobody),
+            json!({"runId": "never", "status": "timeout"})
+        );
+        let chat = json!({"sessionKey": "main", "message": "hi", "idempotencyKey": "c"});
+        let started = owner.call("chat.send", &chat);
+        assert_eq!(started, json!({"runId": "c", "status": "started"}));
+        let last = loop {
+            let event = owner.event("chat")["payload"].clone();
+            if event["runId"] == "c" {
+                break event;
+            }
+        };
+        assert_eq!(
+            (&last["state"], &last["errorMessage"]),
+            (&json!("error"), &json!(error.message))
+        );
         for (method, params, message) in [
             (
                 "agent.wait",

@@ -277,7 +277,7 @@ fn a_mapping_turns_a_payload_into_a_text() {
 }
 
 #[test]
-fn a_turn_is_judged_and_then_refused_without_being_acknowledged() {
+fn a_turn_is_judged_then_accepted_under_an_id_that_tells_how_it_ended() {
     let gateway = gateway!(config(&json!({
         "allowedAgentIds": ["main"], "allowRequestSessionKey": true,
         "allowedSessionKeyPrefixes": ["hook:"], "presets": ["gmail"],
@@ -317,9 +317,16 @@ fn a_turn_is_judged_and_then_refused_without_being_acknowledged() {
         ("agent", json!({"message": "m", "agentId": "nobody"})),
         ("gmail", json!({"messages": [{"id": "1", "from": "a"}]})),
     ] {
-        // Accepted, and refused by the turn itself: no model is configured here.
-        let (status, error) = told(name, body);
-        assert_eq!((status, error.as_str()), (200, ""), "{name}");
+        let answer = hooked(&gateway, name, &body);
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+        let told: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(told["ok"], true, "{name}");
+        // No model is configured here, which is the turn's matter and not the hook's.
+        let wait = json!({"runId": told["runId"], "timeoutMs": 20_000});
+        let waited = gateway.owner(4).call("agent.wait", &wait);
+        assert_eq!(waited["status"], "error", "{name}: {waited}");
+        let why = waited["error"].as_str().unwrap();
+        assert!(why.starts_with("no model is configured"), "{name}: {why}");
     }
     assert_eq!(queued(&gateway), Vec::<String>::new());
 }

@@ -668,6 +668,9 @@ fn common_members(raw: &Value) {
         "health",
         "shutdown",
         "cron",
+        "agent",
+        "heartbeat",
+        "chat",
     ] {
         let events = raw["features"]["events"].as_array().unwrap();
         assert!(
@@ -835,6 +838,10 @@ const TABLE: &[(&str, &str)] = &[
     ("cron.remove", "operator.admin"),
     ("cron.run", "operator.admin"),
     ("system-event", "operator.admin"),
+    ("agent", "operator.write"),
+    ("agent.wait", "operator.write"),
+    ("chat.send", "operator.write"),
+    ("chat.abort", "operator.write"),
     ("agent.identity.get", "operator.read"),
     ("agents.files.list", "operator.read"),
     ("agents.files.get", "operator.read"),

@@ -710,6 +710,19 @@ fn a_tool_is_called_only_where_the_door_for_it_is_open() {
         assert_eq!(answer.status, 400, "{wrong}");
         assert_eq!(body(&answer)["ok"], false, "{wrong}");
     }
+    let read = json!({"tool": "read", "args": {"path": "AGENTS.md"}});
+    let answer = call(&read);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let text = body(&answer)["result"]["content"][0]["text"].clone();
+    assert!(text.as_str().unwrap().contains("AGENTS.md"), "{text}");
+    let mut rehearsed = read;
+    rehearsed["args"]["path"] = json!("nowhere");
+    rehearsed["dryRun"] = json!(true);
+    assert_eq!(body(&call(&rehearsed))["result"]["dryRun"], true);
+    let outside = json!({"tool": "read", "args": {"path": "../gateway-token"}});
+    let answer = call(&outside);
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert_eq!(body(&answer)["error"]["type"], "tool_error");
     let large = json!({"tool": "x", "args": {"text": "x".repeat(2 << 20)}});
     assert_eq!(call(&large).status, 413);
     assert_eq!(get(&gateway, "/tools/invoke", TOKEN).status, 405);

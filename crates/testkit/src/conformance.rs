@@ -31,8 +31,13 @@ pub struct Dialogue {
     /// The lines of the list of chosen differences that it depends on.
     pub differs: Vec<String>,
     wires: Vec<u32>,
+    /// It needs the model of [`Provider::conversing`](crate::provider::Provider::conversing).
+    needs_model: bool,
     steps: Vec<Value>,
 }
+
+/// What a dialogue waits for whose gateway has no scripted model.
+pub const SCRIPTED_MODEL: &str = "a scripted model";
 
 /// What became of a dialogue on one wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +79,13 @@ pub fn load(folder: &Path) -> Result<Vec<Dialogue>, String> {
                         .filter_map(|wire| u32::try_from(wire.as_u64()?).ok())
                         .collect()
                 },
+                needs_model: one["needs"] == SCRIPTED_MODEL,
                 steps: list(&one["steps"]).to_vec(),
                 name,
             };
+            if !one["needs"].is_null() && !dialogue.needs_model {
+                return Err(format!("{}: nobody has {}", dialogue.name, one["needs"]));
+            }
             if dialogue.steps.is_empty() {
                 return Err(format!("{}: it has no steps", dialogue.name));
             }
@@ -116,7 +125,12 @@ pub fn play(target: &Target, wires: &[u32], dialogue: &Dialogue) -> Vec<(u32, Ou
     let both = dialogue.wires.iter().filter(|wire| wires.contains(wire));
     both.map(|wire| {
         let mut stage = Stage::new(target, *wire);
-        let played = catch_unwind(AssertUnwindSafe(|| stage.play(&dialogue.steps)));
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            if dialogue.needs_model && !stage.has_model()? {
+                return Err(Stop::Waiting(SCRIPTED_MODEL.to_owned()));
+            }
+            stage.play(&dialogue.steps)
+        }));
         let outcome = match played {
             Ok(Ok(())) => Outcome::Passed,
             Ok(Err(Stop::Waiting(method))) => Outcome::Waiting(method),
@@ -176,6 +190,13 @@ impl<'a> Stage<'a> {
                 ),
             ]),
         }
+    }
+
+    /// Whether the gateway's models are those of a provider that is called `scripted`.
+    fn has_model(&mut self) -> Result<bool, Stop> {
+        let listed = self.peer("owner")?.call("models.list", &json!({}));
+        let models = list(&listed["models"]);
+        Ok(models.iter().any(|model| model["provider"] == "scripted"))
     }
 
     fn play(&mut self, steps: &[Value]) -> Result<(), Stop> {

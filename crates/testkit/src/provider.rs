@@ -258,6 +258,34 @@ impl Provider {
         Self::deciding(move |number, _| script[number.min(script.len() - 1)].clone())
     }
 
+    /// Says what the last message asks for, in OpenAI's chat completions: `tests/provider.mjs` says
+    /// the same to programs of others.
+    #[must_use]
+    pub fn conversing() -> Self {
+        let chat = Dialect::Chat;
+        let usual = chat.text(&["Hello", " from", " the", " scripted", " model."]);
+        Self::deciding(move |_, asked| {
+            let messages = asked.body["messages"].as_array();
+            let last = messages.and_then(|messages| messages.last());
+            let last = last.unwrap_or(&Value::Null);
+            if last["role"] != "user" {
+                return usual.clone();
+            }
+            let said = last["content"].to_string();
+            if said.contains("USE_TOOL") {
+                let command = json!({"command": "echo tool-ran"});
+                chat.answer(&["Let me look."], &[("call_1", "exec", command)])
+            } else if said.contains("SLOW") {
+                let words = chat.text(&["word0", " word1", " word2"]);
+                words.first(4).stalled()
+            } else if said.contains("REFUSED") {
+                Say::refused(400, "the provider refuses this")
+            } else {
+                usual.clone()
+            }
+        })
+    }
+
     /// Says what is decided for each request: its number, from 0, and what it was.
     #[must_use]
     pub fn deciding(decide: impl Fn(usize, &Asked) -> Say + Send + Sync + 'static) -> Self {

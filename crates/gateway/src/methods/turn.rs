@@ -354,23 +354,28 @@ async fn waited(gateway: &Gateway, params: WaitParams) -> Result<Reply, ErrorSha
         .map_or(WAIT, Duration::from_millis)
         .min(WAIT_MAX);
     let id = params.run_id;
-    let ended = async {
-        let run = match gateway.turns.get(&id) {
-            Some(run) => run,
-            None => {
-                let key = id.clone();
-                let row = gateway.look(move |db| db.run(&key)).await?;
-                match row.filter(|row| row.ended.is_some()) {
-                    Some(row) => return Ok(turns::kept_result(&id, &row)),
-                    None => gateway.turns.appears(&id).await,
-                }
-            }
-        };
-        Ok(run.ended().await.result(run.id()))
+    let live = gateway.turns.get(&id);
+    let key = id.clone();
+    // What is over is said at once, however short the patience is.
+    let over = match live {
+        Some(_) => None,
+        None => gateway
+            .look(move |db| db.run(&key))
+            .await?
+            .filter(|row| row.ended.is_some()),
     };
-    let result = match tokio::time::timeout(patience, ended).await {
-        Ok(result) => result?,
-        Err(_) => return Ok(Reply::json(&json!({"runId": id, "status": "timeout"}))),
+    let ended = async {
+        if let Some(row) = over {
+            return turns::kept_result(&id, &row);
+        }
+        let run = match live {
+            Some(run) => run,
+            None => gateway.turns.appears(&id).await,
+        };
+        run.ended().await.result(run.id())
+    };
+    let Ok(result) = tokio::time::timeout(patience, ended).await else {
+        return Ok(Reply::json(&json!({"runId": id, "status": "timeout"})));
     };
     let status = match result["status"].as_str() {
         Some("ok") => "ok",

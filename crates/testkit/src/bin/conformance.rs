@@ -69,7 +69,7 @@ fn run() -> Result<bool, String> {
                 }
                 Outcome::Waiting(method) => {
                     waiting += 1;
-                    println!("wait  {name} (wire {wire}): {method} is not served");
+                    println!("wait  {name} (wire {wire}): {method} is not there");
                 }
                 Outcome::Failed(why) => {
                     failed += 1;

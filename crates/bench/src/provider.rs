@@ -166,14 +166,11 @@ async fn serve(mut stream: TcpStream, seen: &Seen) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut unread = Vec::with_capacity(64 * 1_024);
     loop {
-        let request = match take(&mut unread) {
-            Some(request) => request,
-            None => {
-                if stream.read_buf(&mut unread).await? == 0 {
-                    return Ok(());
-                }
-                continue;
+        let Some(request) = take(&mut unread) else {
+            if stream.read_buf(&mut unread).await? == 0 {
+                return Ok(());
             }
+            continue;
         };
         let is_slow = find(&request, b"\"model\":\"slow\"").is_some();
         if !is_slow {

@@ -620,7 +620,7 @@ fn a_job_for_an_agent_is_added_with_a_warning_where_no_agent_runs() {
             &[&add[..], &["--message", "x"]].concat(),
         )
         .exits(0)
-        .complains("runs no agent turns yet"),
+        .complains("runs no agent turns"),
     );
     let event = run(
         &terminal,

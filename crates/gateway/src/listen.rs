@@ -33,8 +33,10 @@ const PRE_HELLO_TOTAL_MAX: usize = 4_096;
 /// Sockets of one address that are still told by HTTP that there are too many; further ones are
 /// dropped without a word.
 const TOLD_MAX: usize = 8;
-/// Time for a request's headers to arrive.
+/// Time for a request's headers to arrive, from elsewhere and from this machine: a program here may
+/// open its socket and then load itself for a while.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADERS_TIMEOUT_HERE: Duration = Duration::from_secs(60);
 /// How long a connection of plain HTTP may last: one that stops reading gives its place back. One
 /// that waits for something lasting is looked at again after as long.
 const HTTP_MAX: Duration = Duration::from_secs(300);
@@ -276,7 +278,11 @@ async fn serve(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIMEOUT)
+        .header_read_timeout(if address.ip().is_loopback() {
+            HEADERS_TIMEOUT_HERE
+        } else {
+            HEADERS_TIMEOUT
+        })
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -98,7 +98,7 @@ async fn add(context: &Context, args: &AddArgs) -> CommandResult {
     let job = link.call("cron.add", Some(&params)).await?;
     if args.payload.message.is_some() && !link.opened().session.serves("agent") {
         context.output.note(
-            "warning: this gateway runs no agent turns yet; each run is recorded as not possible",
+            "warning: this gateway runs no agent turns; each run is recorded as not possible",
         );
     }
     // What is declared is answered with what became of it.

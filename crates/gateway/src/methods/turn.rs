@@ -557,7 +557,7 @@ fn stopped(
     };
     let (may, may_not): (Vec<_>, Vec<_>) = runs
         .into_iter()
-        .filter(|run| !matches!(run.state(), State::Ended(_)))
+        .filter(|run| !matches!(run.state(), State::Ended(_)) && !run.stop.is_cancelled())
         .partition(own);
     if may.is_empty() && !may_not.is_empty() {
         return Err(ErrorShape::invalid("unauthorized"));

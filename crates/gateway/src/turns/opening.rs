@@ -178,6 +178,20 @@ pub(super) fn open(
     if let (Some(label), None) = (&wanted.label, held.text("label")) {
         held.entry.insert("label".to_owned(), json!(label));
     }
+    if wanted.origin == Origin::Chat {
+        // As the original notes where words came from that no channel brought.
+        for (member, value) in [
+            ("chatType", json!("direct")),
+            (
+                "origin",
+                json!({"provider": "webchat", "surface": "webchat", "chatType": "direct"}),
+            ),
+            ("lastChannel", json!("webchat")),
+            ("deliveryContext", json!({"channel": "webchat"})),
+        ] {
+            held.entry.entry(member).or_insert(value);
+        }
+    }
     held.entry.insert("systemSent".to_owned(), json!(true));
     held.entry.insert("abortedLastRun".to_owned(), json!(false));
     held.session.updated_at_ms = now_ms;

@@ -84,7 +84,8 @@ impl Asking {
             Some("sandbox") => true,
             None | Some("auto") => {
                 let ability = self.gateway.processes.ability().await;
-                let closes = ability.network != Network::Open;
+                // What leaves one way open lets a secret out, so somebody is asked.
+                let closes = ability.network == Network::None;
                 let is_kept = |wanted| wanted == Network::Open || closes;
                 ability.files && self.sandbox.is_some_and(is_kept)
             }

@@ -424,6 +424,10 @@ async fn act(
         }
     };
     let (last_usage, denied) = (record.last_usage, record.denied);
+    if run.why_stopped().is_some() {
+        // What it left in the background ends with it.
+        gateway.processes.end_run(run.id()).await;
+    }
     let mut ended = match ran {
         Some(ran) => of_agent(&chosen, ran, run.why_stopped()),
         None => Ended::stopped(run.why_stopped().unwrap_or(Stopped::Shutdown)),

@@ -197,7 +197,8 @@ async fn due(gateway: &Arc<Gateway>, since_ms: i64) -> (Duration, Vec<(Agent, Be
     let config = gateway.config();
     let parsed = &config.snapshot.parsed;
     let roster = gateway.roster();
-    let calendar = Calendar::of(parsed);
+    // Reading the system's time zone is for those that beat.
+    let calendar = std::cell::OnceCell::new();
     let (mut wait, mut ready) = (LOOK_EVERY, Vec::new());
     for agent in &roster.agents {
         let is_default = agent.id == roster.default_id;
@@ -213,7 +214,7 @@ async fn due(gateway: &Arc<Gateway>, since_ms: i64) -> (Duration, Vec<(Agent, Be
         let last_ms = last.ok().flatten().and_then(|text| text.parse().ok());
         let now = now_ms();
         let due_ms = heartbeat::due_ms(beat.every_ms, last_ms, since_ms, now);
-        let at_ms = beat.allowed_ms(due_ms, &calendar);
+        let at_ms = beat.allowed_ms(due_ms, calendar.get_or_init(|| Calendar::of(parsed)));
         if at_ms <= now {
             ready.push((agent.clone(), beat));
         } else {

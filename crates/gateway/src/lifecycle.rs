@@ -239,6 +239,11 @@ async fn serve(
     gateway
         .tasks
         .spawn(heart.run(beating, gateway.stopping.child_token()));
+    // Whoever waits for the first hello does not wait for this.
+    let (state, boot_id) = (gateway.state.path().to_owned(), gateway.boot_id.clone());
+    gateway
+        .tasks
+        .spawn_blocking(move || crate::tools::end_leftovers(&state, &boot_id));
     let resuming = Arc::clone(&gateway);
     gateway
         .tasks
@@ -320,7 +325,7 @@ fn open(
         started,
         ready: AtomicBool::new(false),
     };
-    let processes = crate::tools::processes(state.path());
+    let processes = crate::tools::processes(state.path(), &boot_id);
     let gateway = Arc::new(Gateway {
         processes,
         pages: crate::tools::Pages::default(),

@@ -125,20 +125,28 @@ pub(crate) struct Scene {
     pub provider: String,
 }
 
-/// The owner of the programs that models run. Ends what an earlier gateway of this directory left.
-pub(crate) fn processes(state: &Path) -> Processes {
-    let marks = proof::fingerprint(&state.display().to_string())[..16].to_owned();
-    let leftovers = marks.clone();
-    // It looks at every process there is, and a start does not wait for that.
-    std::thread::spawn(move || {
-        let ended = clawgate_agent::tools::end_leftovers(&leftovers);
-        if ended > 0 {
-            tracing::warn!(
-                processes = ended,
-                "ended what programs of agents had left behind"
-            );
-        }
-    });
+/// How marks of programs begin: those of a state directory, and of one gateway over it.
+fn marks(state: &Path, boot_id: &str) -> (String, String) {
+    let all = proof::fingerprint(&state.display().to_string())[..16].to_owned();
+    let own = format!("{all}/{boot_id}");
+    (all, own)
+}
+
+/// Ends what programs of agents left behind when an earlier gateway of this directory died. Looks at
+/// every process there is: for a thread that may wait.
+pub(crate) fn end_leftovers(state: &Path, boot_id: &str) {
+    let (all, own) = marks(state, boot_id);
+    let ended = clawgate_agent::tools::end_leftovers(&all, &own);
+    if ended > 0 {
+        tracing::warn!(
+            processes = ended,
+            "ended what programs of agents had left behind"
+        );
+    }
+}
+
+/// The owner of the programs that models run.
+pub(crate) fn processes(state: &Path, boot_id: &str) -> Processes {
     // The binary as it is running, also when it was replaced meanwhile. That of a test cannot become
     // another program.
     let program = if cfg!(test) {
@@ -152,7 +160,7 @@ pub(crate) fn processes(state: &Path) -> Processes {
         program,
         arguments: vec!["sandbox-exec".to_owned()],
     });
-    Processes::new(launcher, &marks)
+    Processes::new(launcher, &marks(state, boot_id).1)
 }
 
 /// The tools of a turn.

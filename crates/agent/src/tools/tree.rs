@@ -35,10 +35,11 @@ impl Drop for Tree {
     }
 }
 
-/// Ends what programs of an earlier process left behind: everything whose mark begins so.
-pub fn end_leftovers(marks: &str) -> usize {
-    let begins = format!("{marks}/");
-    end_marked(|mark| mark.starts_with(begins.as_bytes()))
+/// Ends what programs of an earlier process left behind: everything whose mark begins so, but for
+/// those of this process, whose marks begin with `own`.
+pub fn end_leftovers(marks: &str, own: &str) -> usize {
+    let (begins, own) = (format!("{marks}/"), format!("{own}/"));
+    end_marked(|mark| mark.starts_with(begins.as_bytes()) && !mark.starts_with(own.as_bytes()))
 }
 
 /// Ends every process whose mark is one of these; says how many. Looked at again until nothing is

@@ -168,6 +168,8 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
         .map_err(StartError::Runtime)?;
     let outcome = runtime.block_on(serve(state, (sources, stamp, config), started));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // Whatever did not end in time may still hold it: it is closed all the same, and leaves one file.
+    let outcome = outcome.map(|store| store.close());
     drop(log_guard);
     outcome
 }
@@ -194,7 +196,7 @@ async fn serve(
     state: StateDir,
     (sources, stamp, config): (Sources, Stamp, Config),
     started: Instant,
-) -> Result<(), StartError> {
+) -> Result<Store, StartError> {
     // Signals are watched from the first moment, so that an early SIGTERM is not lost.
     let mut signals = Signals::watch().map_err(StartError::Runtime)?;
     let listeners = listen::bind(&config.bind.addresses(), config.port).map_err(|source| {
@@ -274,7 +276,7 @@ async fn serve(
         let _ = task.await;
     }
     tracing::info!("stopped");
-    Ok(())
+    Ok(gateway.store.clone())
 }
 
 /// Opens everything that a gateway consists of.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -72,7 +72,9 @@ pub struct Store {
     /// Commits so far, counted before anybody is told of one.
     commits: Arc<AtomicU64>,
     path: PathBuf,
-    _threads: Arc<Threads>,
+    /// Set before the threads are told to finish what waits and to take nothing more.
+    closing: Arc<AtomicBool>,
+    threads: Arc<Threads>,
 }
 
 /// Joins the threads when the last handle goes, so that a clean stop checkpoints the log.
@@ -108,10 +110,12 @@ impl Store {
         };
         let commits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&commits);
+        let closing = Arc::new(AtomicBool::new(false));
+        let (stop_writing, stop_reading) = (Arc::clone(&closing), Arc::clone(&closing));
         let handles = vec![
             spawn(
                 "store-writer",
-                Box::new(move || write_loop(write, acts, &counted)),
+                Box::new(move || write_loop(write, acts, &counted, &stop_writing)),
             )?,
             spawn(
                 "store-reader",
@@ -119,6 +123,9 @@ impl Store {
                     while let Some(look) = looks.blocking_recv() {
                         // A look that panics drops its answer; the next one is looked at.
                         let _ = catch_unwind(AssertUnwindSafe(|| look(&read)));
+                        if stop_reading.load(Ordering::Acquire) {
+                            looks.close();
+                        }
                     }
                 }),
             )?,
@@ -128,8 +135,21 @@ impl Store {
             reader,
             commits,
             path: path.to_owned(),
-            _threads: Arc::new(Threads(std::sync::Mutex::new(handles))),
+            closing,
+            threads: Arc::new(Threads(std::sync::Mutex::new(handles))),
         })
+    }
+
+    /// Finishes what waits, takes nothing more, whoever still holds a clone, and closes the file.
+    /// Waits for the disk: not for a thread that drives a runtime.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        // Each wakes up for one thing more, and sees it. One that is gone needs no waking.
+        let _ = self
+            .writer
+            .blocking_send(Box::new(|_| (false, Box::new(|_| ()))));
+        let _ = self.reader.blocking_send(Box::new(|_| ()));
+        self.threads.join();
     }
 
     /// Where the file is.
@@ -244,17 +264,25 @@ impl Store {
     }
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // The senders are gone by now, so the threads are on their way out. The last handle may be
-        // dropped by one of them; that one is left to end by itself.
-        if let Ok(handles) = self.0.get_mut() {
-            for handle in handles.drain(..) {
-                if handle.thread().id() != std::thread::current().id() {
-                    let _ = handle.join();
-                }
+impl Threads {
+    fn join(&self) {
+        let handles = match self.0.lock() {
+            Ok(mut handles) => std::mem::take(&mut *handles),
+            Err(_) => return,
+        };
+        for handle in handles {
+            // The last handle may be dropped by one of them; that one is left to end by itself.
+            if handle.thread().id() != std::thread::current().id() {
+                let _ = handle.join();
             }
         }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // The senders are gone by now, so the threads are on their way out.
+        self.join();
     }
 }
 
@@ -274,10 +302,11 @@ fn refuse_foreign(path: &Path) -> Result<bool, StoreError> {
     };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            for log in ["-wal", "-shm", "-journal"] {
+            // (The index of a log, "-shm", holds nothing, and is made anew.)
+            for log in ["-wal", "-journal"] {
                 let mut beside = path.as_os_str().to_owned();
                 beside.push(log);
-                if std::fs::symlink_metadata(&beside).is_ok() {
+                if std::fs::symlink_metadata(&beside).is_ok_and(|meta| meta.len() > 0) {
                     return Err(unusable(&format!(
                         "it is gone, and its log {} is not; restore the database, or move the log away",
                         beside.display()
@@ -346,10 +375,18 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-fn write_loop(mut db: Connection, mut acts: mpsc::Receiver<Act>, commits: &AtomicU64) {
+fn write_loop(
+    mut db: Connection,
+    mut acts: mpsc::Receiver<Act>,
+    commits: &AtomicU64,
+    closing: &AtomicBool,
+) {
     let mut group = Vec::new();
     while acts.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
         commit_group(&mut db, std::mem::take(&mut group), commits);
+        if closing.load(Ordering::Acquire) {
+            acts.close();
+        }
     }
     // A clean stop leaves one file.
     let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));

@@ -1,17 +1,9 @@
 //! Cron on a real database file: slots are decided once, decisions are whole or not at all, pages
 //! and totals agree, the history is bounded.
 
-use std::{
-    future::Future,
-    path::PathBuf,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
-    thread::Thread,
-};
+mod support;
+
+use std::task::Poll;
 
 use clawgate_core::{
     JobId, RunId,
@@ -23,52 +15,7 @@ use clawgate_core::{
 use clawgate_store::{
     CronJob, Ending, HISTORY_MAX, JobFilter, JobSort, KeepJob, RunFilter, Store, StoreError, Tx,
 };
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        std::thread::park();
-    }
-}
-
-/// A database in a directory of its own, gone with the value.
-struct Place {
-    directory: PathBuf,
-}
-
-impl Place {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("clawgate-store-cron-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).expect("a directory");
-        Self { directory }
-    }
-
-    fn open(&self) -> Store {
-        Store::open(&self.directory.join("clawgate.sqlite")).expect("a database")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
+use support::{Place, block_on};
 
 fn write<T: Send + 'static>(
     store: &Store,

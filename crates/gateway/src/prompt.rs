@@ -1,12 +1,16 @@
 //! What an agent is told before a conversation: who it is, where it works, what it may use, and the
 //! files of its workspace, each within bounds.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use clawgate_agent::ToolSpec;
 use serde_json::{Value, json};
 
-use crate::{agents::Agent, skills::SkillRow, workspace::Workspace};
+use crate::{
+    agents::{self, Agent},
+    skills::{self, SkillRow},
+    workspace::Workspace,
+};
 
 /// Characters of one file, and of all, when the configuration does not say.
 const FILE_MAX: usize = 20_000;
@@ -27,14 +31,60 @@ const FILES: [&str; 8] = [
 /// Those that are for conversations and not for jobs.
 const FOR_CONVERSATIONS: [&str; 2] = ["HEARTBEAT.md", "BOOTSTRAP.md"];
 
+/// Which files of its workspace an agent is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// All of them.
+    All,
+    /// Those that are not for conversations.
+    ForJobs,
+    /// None.
+    None,
+}
+
+/// What an agent has on the disk and is told.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// Name and content of the files that say something.
+    files: Vec<(&'static str, String)>,
+    skills: Vec<SkillRow>,
+}
+
+impl Ground {
+    /// Reads it, after making the workspace if it is not there: for a thread that may wait.
+    ///
+    /// # Errors
+    /// The workspace cannot be made.
+    pub(crate) fn read(
+        agent: &Agent,
+        config: &Value,
+        state: &Path,
+        wanted: Files,
+    ) -> std::io::Result<Self> {
+        let templates = agents::wants_templates(config);
+        let workspace = Workspace::make(&agent.workspace, templates, false)?;
+        let names = FILES.into_iter().filter(|name| match wanted {
+            Files::All => true,
+            Files::ForJobs => !FOR_CONVERSATIONS.contains(name),
+            Files::None => false,
+        });
+        let files = names.filter_map(|name| {
+            let content = workspace.read(name).ok()?.content?;
+            (!content.trim().is_empty()).then_some((name, content))
+        });
+        Ok(Self {
+            files: files.collect(),
+            skills: skills::told(agent, config, state),
+        })
+    }
+}
+
 /// What a prompt is made of.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     pub(crate) agent: &'a Agent,
-    /// `None` where there is no workspace, or none of its files is wanted.
-    pub(crate) workspace: Option<&'a Workspace>,
+    pub(crate) ground: &'a Ground,
     pub(crate) tools: &'a [ToolSpec],
-    pub(crate) skills: &'a [SkillRow],
     pub(crate) model: &'a str,
     pub(crate) zone: &'a str,
     pub(crate) session_key: &'a str,
@@ -53,7 +103,7 @@ pub(crate) struct Prompt {
     pub(crate) report: Value,
 }
 
-/// Puts a prompt together. Reads files of the workspace.
+/// Puts a prompt together.
 pub(crate) fn assemble(parts: &Parts<'_>) -> Prompt {
     let mut text = String::with_capacity(8 << 10);
     let name = parts
@@ -75,11 +125,10 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Prompt {
     if !parts.tools.is_empty() {
         text.push_str("\n## Tools\n");
         for tool in parts.tools {
-            let line = tool.description.lines().next().unwrap_or_default();
-            let _ = writeln!(text, "- {}: {line}", tool.name);
+            text.push_str(&tool_line(tool));
         }
     }
-    skills(&mut text, parts.skills);
+    skills(&mut text, &parts.ground.skills);
     let _ = write!(
         text,
         "\n## Where you are\n\
@@ -104,25 +153,89 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Prompt {
         let _ = write!(text, "\n## For this task\n{}\n", extra.trim());
     }
     let without_files = text.chars().count();
-    let files = files(&mut text, parts);
-    let chars = text.chars().count();
-    let report = json!({
+    let bounds = Bounds::of(parts.config);
+    let files = files(&mut text, parts, &bounds);
+    let report = report(parts, &bounds, without_files, text.chars().count(), &files);
+    Prompt { text, report }
+}
+
+/// Characters of the files that are told.
+struct Bounds {
+    file: usize,
+    all: usize,
+}
+
+impl Bounds {
+    fn of(config: &Value) -> Self {
+        let bound = |pointer: &str, otherwise: usize| {
+            let number = config.pointer(pointer).and_then(Value::as_u64);
+            number
+                .and_then(|number| usize::try_from(number).ok())
+                .unwrap_or(otherwise)
+        };
+        Self {
+            file: bound("/agents/defaults/bootstrapMaxChars", FILE_MAX),
+            all: bound("/agents/defaults/bootstrapTotalMaxChars", FILES_MAX),
+        }
+    }
+}
+
+/// What of a prompt does not depend on the run, as `systemPromptReport` of the original has it.
+fn report(
+    parts: &Parts<'_>,
+    bounds: &Bounds,
+    without_files: usize,
+    chars: usize,
+    files: &[Value],
+) -> Value {
+    let truncated = files.iter().filter(|file| file["truncated"] == true);
+    let schemas = parts.tools.iter().map(|tool| tool.parameters.to_string());
+    let schemas: Vec<usize> = schemas.map(|schema| schema.chars().count()).collect();
+    let lines = parts.tools.iter().map(tool_line);
+    let blocks = parts.ground.skills.iter().take(SKILLS_MAX).map(|skill| {
+        let chars = skill_line(skill).chars().count();
+        json!({"name": skill.name, "blockChars": chars})
+    });
+    let mut of_skills = String::new();
+    skills(&mut of_skills, &parts.ground.skills);
+    json!({
         "source": "run",
+        "sessionKey": parts.session_key,
         "workspaceDir": parts.agent.workspace.display().to_string(),
+        "bootstrapMaxChars": bounds.file,
+        "bootstrapTotalMaxChars": bounds.all,
+        "bootstrapTruncation": {"truncatedFiles": truncated.count()},
         "systemPrompt": {
             "chars": chars,
             "projectContextChars": chars - without_files,
             "nonProjectContextChars": without_files,
         },
         "injectedWorkspaceFiles": files,
-        "skills": {"entries": parts.skills.iter().map(|skill| json!({"name": skill.name})).collect::<Vec<_>>()},
-        "tools": {"entries": parts.tools.iter().map(|tool| json!({
-            "name": tool.name,
-            "summaryChars": tool.description.chars().count(),
-            "schemaChars": tool.parameters.to_string().chars().count(),
-        })).collect::<Vec<_>>()},
-    });
-    Prompt { text, report }
+        "skills": {
+            "promptChars": of_skills.chars().count(),
+            "entries": blocks.collect::<Vec<_>>(),
+        },
+        "tools": {
+            "listChars": lines.map(|line| line.chars().count()).sum::<usize>(),
+            "schemaChars": schemas.iter().sum::<usize>(),
+            "entries": parts.tools.iter().zip(&schemas).map(|(tool, schema_chars)| json!({
+                "name": tool.name,
+                "summaryChars": tool.description.chars().count(),
+                "schemaChars": schema_chars,
+                "propertiesCount": tool.parameters["properties"].as_object().map_or(0, |of| of.len()),
+            })).collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn tool_line(tool: &ToolSpec) -> String {
+    let line = tool.description.lines().next().unwrap_or_default();
+    format!("- {}: {line}\n", tool.name)
+}
+
+fn skill_line(skill: &SkillRow) -> String {
+    let about = skill.description.lines().next().unwrap_or_default();
+    format!("- {} ({}): {about}\n", skill.name, skill.path)
 }
 
 fn skills(text: &mut String, skills: &[SkillRow]) {
@@ -134,42 +247,20 @@ fn skills(text: &mut String, skills: &[SkillRow]) {
          only that one.\n",
     );
     for skill in skills.iter().take(SKILLS_MAX) {
-        let about = skill.description.lines().next().unwrap_or_default();
-        let _ = writeln!(text, "- {} ({}): {about}", skill.name, skill.path);
+        text.push_str(&skill_line(skill));
     }
 }
 
 /// Adds the files of the workspace and tells what of them is in.
-fn files(text: &mut String, parts: &Parts<'_>) -> Vec<Value> {
-    let Some(workspace) = parts.workspace else {
-        return Vec::new();
-    };
-    let bound = |pointer: &str, otherwise: usize| {
-        let number = parts.config.pointer(pointer).and_then(Value::as_u64);
-        number
-            .and_then(|number| usize::try_from(number).ok())
-            .unwrap_or(otherwise)
-    };
-    let file_max = bound("/agents/defaults/bootstrapMaxChars", FILE_MAX);
-    let mut left = bound("/agents/defaults/bootstrapTotalMaxChars", FILES_MAX);
+fn files(text: &mut String, parts: &Parts<'_>, bounds: &Bounds) -> Vec<Value> {
+    let mut left = bounds.all;
     let mut told = Vec::new();
-    let mut begun = false;
-    for name in FILES {
-        if parts.is_alone && FOR_CONVERSATIONS.contains(&name) {
-            continue;
-        }
-        let content = workspace.read(name).ok().and_then(|file| file.content);
-        let Some(content) = content.filter(|content| !content.trim().is_empty()) else {
-            continue;
-        };
-        if !begun {
-            text.push_str(
-                "\n## Files of your workspace\nThey are yours: keep what matters in them.\n",
-            );
-            begun = true;
-        }
+    if !parts.ground.files.is_empty() {
+        text.push_str("\n## Files of your workspace\nThey are yours: keep what matters in them.\n");
+    }
+    for (name, content) in &parts.ground.files {
         let raw = content.chars().count();
-        let room = file_max.min(left);
+        let room = bounds.file.min(left);
         let kept: String = content.chars().take(room).collect();
         let injected = kept.chars().count();
         left -= injected;
@@ -197,19 +288,20 @@ mod tests {
     use super::*;
     use crate::agents::Roster;
 
-    fn prompt(place: &std::path::Path, config: &Value, is_alone: bool) -> Prompt {
+    fn prompt(place: &Path, config: &Value, is_alone: bool) -> Prompt {
         let config_of = json!({"agents": {"defaults": {"workspace": place}}});
         let roster = Roster::of(&config_of, place);
-        let workspace = Workspace::make(place, false, false).unwrap();
+        let agent = roster.default_agent();
+        let files = if is_alone { Files::ForJobs } else { Files::All };
+        let ground = Ground::read(agent, config, place, files).unwrap();
         assemble(&Parts {
-            agent: roster.default_agent(),
-            workspace: Some(&workspace),
+            agent,
+            ground: &ground,
             tools: &[ToolSpec {
                 name: "look".to_owned(),
                 description: "Looks.\nAt length.".to_owned(),
                 parameters: json!({}),
             }],
-            skills: &[],
             model: "mock/m",
             zone: "UTC",
             session_key: "agent:main:main",

@@ -25,9 +25,8 @@ use crate::{
     config::Config,
     error,
     methods::session::{DefaultModel, row},
-    models::{self, Chosen},
-    prompt::{self, Parts},
-    skills,
+    models::{self, Chosen, ModelError},
+    prompt::{self, Files, Ground, Parts},
     tools::{self, Scene},
     workspace::Workspace,
 };
@@ -100,7 +99,12 @@ async fn turn(
     let parsed = &config.snapshot.parsed;
     let calendar = Calendar::of(parsed);
     let began_ms = now_ms();
-    let opened = match begin(gateway, runs, &calendar, default, began_ms).await {
+    // The disk is read while the beginning is written.
+    let (begun, ground) = tokio::join!(
+        begin(gateway, runs, &calendar, default, began_ms),
+        ground(gateway, &config, &run),
+    );
+    let opened = match begun {
         Ok(Some(opened)) => opened,
         Ok(None) => {
             let said = "the turn began before and is not begun again".to_owned();
@@ -115,7 +119,11 @@ async fn turn(
     for run in runs.iter() {
         run.state.send_replace(State::Running(began_ms));
     }
-    let mut ended = match prepare(gateway, &run, &opened, &calendar, default).await {
+    let prepared = match ground {
+        Ok(ground) => prepare(gateway, &run, &opened, &calendar, default, ground).await,
+        Err(shape) => Err(shape),
+    };
+    let mut ended = match prepared {
         Ok(prepared) => {
             *window = Some(prepared.window);
             let timeout = timeout_of(&run, parsed);
@@ -183,6 +191,52 @@ struct Prepared {
     report: Value,
 }
 
+/// What a turn stands on before anything of its session is known.
+struct Grounded {
+    config: Arc<Config>,
+    agent: Agent,
+    ground: Ground,
+    /// The model that was asked for, or the agent's.
+    chosen: Result<Chosen, ModelError>,
+}
+
+/// Reads what is on the disk, and the keys of the models: a program may have to hand those out, so
+/// others do not wait for it.
+async fn ground(
+    gateway: &Arc<Gateway>,
+    config: &Arc<Config>,
+    run: &Arc<Run>,
+) -> Result<Grounded, ErrorShape> {
+    let roster = gateway.roster();
+    let agent = roster
+        .get(run.key().agent())
+        .cloned()
+        .ok_or_else(|| agents::not_found(run.key().agent()))?;
+    let (config, run) = (Arc::clone(config), Arc::clone(run));
+    let state = gateway.state.path().to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let (parsed, wanted) = (&config.snapshot.parsed, &run.wanted);
+        let files = match wanted.light {
+            true => Files::None,
+            false if wanted.origin.has_reader() => Files::All,
+            false => Files::ForJobs,
+        };
+        let ground = Ground::read(&agent, parsed, &state, files)?;
+        let named = wanted.model.as_deref();
+        let chosen = models::choose(parsed, &agent, named, wanted.fallbacks.as_deref());
+        Ok::<_, std::io::Error>(Grounded {
+            config,
+            agent,
+            ground,
+            chosen,
+        })
+    });
+    let read = reading
+        .await
+        .map_err(|died| error::internal("preparing a turn", &died))?;
+    read.map_err(|error| error::internal("making a workspace", &error))
+}
+
 /// Chooses the model, reads what was said, puts the prompt together. No model is asked when
 /// something is missing.
 async fn prepare(
@@ -191,13 +245,14 @@ async fn prepare(
     opened: &Opened,
     calendar: &Calendar,
     default: &DefaultModel,
+    grounded: Grounded,
 ) -> Result<Prepared, ErrorShape> {
-    let config = gateway.config();
-    let roster = gateway.roster();
-    let agent = roster
-        .get(run.key().agent())
-        .cloned()
-        .ok_or_else(|| agents::not_found(run.key().agent()))?;
+    let Grounded {
+        config,
+        agent,
+        ground,
+        chosen,
+    } = grounded;
     let wanted = &run.wanted;
     let of_session =
         opened
@@ -207,8 +262,12 @@ async fn prepare(
                 Some(provider) => format!("{provider}/{model}"),
                 None => model.to_owned(),
             });
-    let named = wanted.model.as_deref().or(of_session.as_deref());
-    let chosen = choose(&config, &agent, named, wanted.fallbacks.clone()).await?;
+    let chosen = match of_session {
+        Some(named) if wanted.model.is_none() => {
+            choose(&config, &agent, named, wanted.fallbacks.clone()).await?
+        }
+        _ => chosen.map_err(|why| why.shape())?,
+    };
     let thinking = wanted
         .thinking
         .as_deref()
@@ -230,27 +289,23 @@ async fn prepare(
     };
     let models = chosen.models(thinking);
     let model_name = format!("{provider}/{model}");
-    make_workspace(&config, &agent).await?;
     let tools = tools::of_turn(gateway, &scene);
     let specs = clawgate_agent::Toolbox::specs(&tools).to_vec();
     let of_tools: usize = specs
         .iter()
         .map(|spec| spec.description.len() + spec.parameters.to_string().len())
         .sum();
-    let told = Told {
-        agent,
-        specs,
-        model: model_name,
-        zone: calendar.zone.iana_name().unwrap_or("UTC").to_owned(),
-        session_key: run.key().as_str().to_owned(),
-        extra: wanted.extra_system.clone(),
-        light: wanted.light,
+    let prompt = prompt::assemble(&Parts {
+        agent: &agent,
+        ground: &ground,
+        tools: &specs,
+        model: &model_name,
+        zone: calendar.zone.iana_name().unwrap_or("UTC"),
+        session_key: run.key().as_str(),
+        extra: wanted.extra_system.as_deref(),
         is_alone: !wanted.origin.has_reader(),
-    };
-    let state = gateway.state.path().to_owned();
-    let prompt = tokio::task::spawn_blocking(move || told.prompt(&config.snapshot.parsed, &state))
-        .await
-        .map_err(|died| error::internal("putting a prompt together", &died))??;
+        config: &config.snapshot.parsed,
+    });
     let taken = prompt.text.len() + of_tools;
     let mut past = read_past(gateway, &opened.of, room(window, taken)).await?;
     if past.is_cut {
@@ -305,18 +360,17 @@ pub(crate) async fn make_workspace(config: &Arc<Config>, agent: &Agent) -> Resul
         .map_err(|error| error::internal("making a workspace", &error))
 }
 
-/// The models, with their keys: a program may have to hand those out, so others do not wait for it.
+/// The models of a session that has one of its own.
 async fn choose(
     config: &Arc<Config>,
     agent: &Agent,
-    named: Option<&str>,
+    named: String,
     fallbacks: Option<Vec<String>>,
 ) -> Result<Chosen, ErrorShape> {
     let (config, agent) = (Arc::clone(config), agent.clone());
-    let named = named.map(str::to_owned);
     let choosing = tokio::task::spawn_blocking(move || {
         let parsed = &config.snapshot.parsed;
-        models::choose(parsed, &agent, named.as_deref(), fallbacks.as_deref())
+        models::choose(parsed, &agent, Some(&named), fallbacks.as_deref())
     });
     let chosen = choosing
         .await
@@ -330,39 +384,6 @@ fn name(chosen: &Chosen, place: usize) -> (&str, &str) {
     choice.map_or(("", ""), |choice| {
         (choice.model.provider.as_str(), choice.model.id.as_str())
     })
-}
-
-/// What a prompt is made of, owned.
-struct Told {
-    agent: Agent,
-    specs: Vec<clawgate_agent::ToolSpec>,
-    model: String,
-    zone: String,
-    session_key: String,
-    extra: Option<String>,
-    light: bool,
-    is_alone: bool,
-}
-
-impl Told {
-    /// Reads the disk.
-    fn prompt(self, config: &Value, state: &std::path::Path) -> Result<prompt::Prompt, ErrorShape> {
-        let workspace = agents::workspace_of(&self.agent, config, state)
-            .map_err(|error| error::internal("opening a workspace", &error))?;
-        let skills = skills::told(&self.agent, config, state);
-        Ok(prompt::assemble(&Parts {
-            workspace: workspace.as_ref().filter(|_| !self.light),
-            agent: &self.agent,
-            tools: &self.specs,
-            skills: &skills,
-            model: &self.model,
-            zone: &self.zone,
-            session_key: &self.session_key,
-            extra: self.extra.as_deref(),
-            is_alone: self.is_alone,
-            config,
-        }))
-    }
 }
 
 /// Asks, runs tools, keeps.

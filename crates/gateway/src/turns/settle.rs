@@ -226,7 +226,19 @@ impl Ended {
             meta["error"] = json!({"kind": kind.as_str(), "message": self.error});
         }
         if let Some(report) = &self.report {
-            meta["systemPromptReport"] = report.clone();
+            let mut report = report.clone();
+            for (member, value) in [
+                ("generatedAt", json!(self.started_at_ms)),
+                ("sessionId", json!(self.session_id)),
+                ("provider", json!(provider)),
+                ("model", json!(model)),
+            ] {
+                report[member] = value;
+            }
+            meta["systemPromptReport"] = report;
+        }
+        if let Some(reason) = self.stop_reason() {
+            meta["stopReason"] = json!(reason);
         }
         let text: String = self.text.chars().take(ANSWER_MAX).collect();
         let payloads = if text.is_empty() || self.is_silent() {

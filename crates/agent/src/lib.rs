@@ -5,6 +5,7 @@
 //! knows the gateway, a database or a session: whoever drives a turn brings a [`Record`] that keeps
 //! what happened and a [`Toolbox`] that does what is called.
 
+pub mod mcp;
 mod message;
 mod model;
 mod run;

@@ -363,6 +363,28 @@ pub struct Models {
     limits: ModelLimits,
 }
 
+/// A client for endpoints that were configured. Proxies of the environment are not used and redirects
+/// not followed: what is sent is for the endpoint that was configured.
+pub(crate) fn web_client(connect: Duration) -> Result<reqwest::Client, SetupError> {
+    let setup = |error: &dyn std::fmt::Display| SetupError(error.to_string());
+    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(connect)
+        .tcp_nodelay(true)
+        .user_agent(concat!("clawgate/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| setup(&error))
+}
+
 impl Models {
     /// A client. Proxies of the environment are not used and redirects not followed: the key is for
     /// the endpoint that was configured.
@@ -370,24 +392,7 @@ impl Models {
     /// # Errors
     /// TLS or the resolver cannot be set up.
     pub fn new(limits: ModelLimits) -> Result<Self, SetupError> {
-        let setup = |error: &dyn std::fmt::Display| SetupError(error.to_string());
-        let roots =
-            rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| setup(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(limits.connect)
-            .tcp_nodelay(true)
-            .user_agent(concat!("clawgate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| setup(&error))?;
+        let client = web_client(limits.connect)?;
         Ok(Self { client, limits })
     }
 

@@ -10,6 +10,7 @@ mod running;
 mod tree;
 mod write;
 
+pub(crate) use exec::passed_variables;
 pub use exec::{
     Confined, Exec, ExecCommand, ExecSettings, Permit, Permitting, Refusal, SandboxMode,
 };
@@ -19,6 +20,7 @@ pub use process::Process;
 pub use read::Read;
 pub use running::{Launcher, Processes};
 pub use tree::end_leftovers;
+pub(crate) use tree::{MARK, Tree};
 pub use write::{Edit, Write};
 
 use crate::tool::Output;

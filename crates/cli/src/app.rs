@@ -173,10 +173,10 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate chat\n  clawgate chat --session agent:ops:main --thinking high\n  echo 'What is on for today?' | clawgate chat --plain\n  clawgate chat --json < questions.txt | jq -r .text"
     )]
     Chat(WhenTyped<Box<ChatArgs>>),
-    /// The control plane as tools of the Model Context Protocol
+    /// Tools of the Model Context Protocol: servers that agents use, and the control plane as one
     #[command(
         subcommand,
-        after_help = "Examples:\n  clawgate tokens create --name desk --scopes operator.read\n  CLAWGATE_GATEWAY_TOKEN=TOKEN clawgate mcp serve --api-token-only"
+        after_help = "Examples:\n  clawgate mcp list\n  clawgate mcp probe notes\n  clawgate tokens create --name desk --scopes operator.read\n  CLAWGATE_GATEWAY_TOKEN=TOKEN clawgate mcp serve --api-token-only"
     )]
     Mcp(WhenTyped<McpCommand>),
     /// Conversations: list, read, search, reset, delete, export, import
@@ -368,7 +368,7 @@ impl Command {
             Self::Secrets(secrets) => secrets.wants_json(),
             Self::Agent(args) => args.json,
             Self::Chat(args) => args.connect.json,
-            Self::Mcp(command) => command.connect().json,
+            Self::Mcp(command) => command.wants_json(),
             Self::Agents(agents) => agents.wants_json(),
             Self::Models(models) => models.wants_json(),
             Self::Skills(skills) => skills.wants_json(),

@@ -46,10 +46,6 @@ impl Profile {
         if self == Self::Full {
             return true;
         }
-        // What servers bring was configured to be used, by somebody who chose this profile too.
-        if name.starts_with(SERVER_PREFIX) {
-            return self == Self::Coding;
-        }
         KNOWN
             .iter()
             .any(|tool| tool.name == name && tool.profiles.contains(&self))
@@ -163,8 +159,49 @@ impl Step {
         }
     }
 
+    /// Whether the list beside a profile names a server's tool, which no profile but the full one
+    /// has by itself. The smallest stays what it is, and `*` names nothing.
+    fn opens(&self, profile: Profile, name: &str) -> bool {
+        let is_meant = |word: &String| {
+            let plain = plain(word);
+            (plain == "group:mcp" || plain.starts_with(SERVER_PREFIX)) && names(word, name)
+        };
+        matches!(profile, Profile::Coding | Profile::Messaging)
+            && name.starts_with(SERVER_PREFIX)
+            && self
+                .allow
+                .as_ref()
+                .is_some_and(|allow| allow.iter().any(is_meant))
+    }
+
+    /// Whether it may let something pass whose name begins so.
+    fn may_pass(&self, beginning: &str) -> bool {
+        // What a word says before its first `*` and what is asked for agree as far as both go.
+        let reaches = |word: &String| {
+            let word = plain(word);
+            match word.split_once('*') {
+                _ if word == "group:mcp" => true,
+                Some((head, _)) => head.starts_with(beginning) || beginning.starts_with(head),
+                None => word.starts_with(beginning),
+            }
+        };
+        let takes_all = |word: &String| {
+            let word = plain(word);
+            word == "group:mcp" || (word.ends_with('*') && fits(&word, beginning))
+        };
+        let listed = self.allow.as_ref();
+        let is_reached = listed.is_none_or(|allow| allow.iter().any(reaches));
+        let by_profile = match self.profile {
+            None | Some(Profile::Full) => true,
+            Some(Profile::Minimal) => false,
+            Some(_) => listed.is_some() && is_reached,
+        };
+        by_profile && is_reached && !self.deny.iter().any(takes_all)
+    }
+
     fn passes(&self, name: &str) -> bool {
-        self.profile.is_none_or(|profile| profile.has(name))
+        self.profile
+            .is_none_or(|profile| profile.has(name) || self.opens(profile, name))
             && self
                 .allow
                 .as_ref()
@@ -177,6 +214,14 @@ impl Step {
 pub fn permits(steps: &[Step], name: &str) -> bool {
     let name = plain(name);
     steps.iter().all(|step| step.passes(&name))
+}
+
+/// Whether some tool may be there whose name begins so, as those of one server do
+/// (`mcp__<server>__`): what decides whether a server is started. When it says no, [`permits`] says
+/// no to each of them.
+pub fn may_permit(steps: &[Step], beginning: &str) -> bool {
+    let beginning = plain(beginning);
+    steps.iter().all(|step| step.may_pass(&beginning))
 }
 
 /// Whether a list names a tool itself, as somebody does who means that one and not everything:

@@ -1,6 +1,6 @@
 //! Which tools a turn has: the table of what a configuration says, and what holds of all of them.
 
-use clawgate_core::tool_policy::{GROUPS, KNOWN, Profile, Step, grants, permits};
+use clawgate_core::tool_policy::{GROUPS, KNOWN, Profile, Step, grants, may_permit, permits};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 fn words(list: &[&str]) -> Vec<String> {
@@ -48,8 +48,23 @@ fn profiles_have_what_their_names_say() {
     }
     assert_eq!(left(&[of(Profile::Full)]).len(), KNOWN.len());
     assert_eq!(left(&[]).len(), KNOWN.len());
-    assert!(permits(&[of(Profile::Coding)], "mcp__files__list"));
-    assert!(!permits(&[of(Profile::Minimal)], "mcp__files__list"));
+    for (profile, allow, there) in [
+        (Profile::Full, None, true),
+        (Profile::Coding, None, false),
+        (Profile::Coding, Some("*"), false),
+        (Profile::Coding, Some("mcp__files__*"), true),
+        (Profile::Messaging, Some("group:mcp"), true),
+        (Profile::Messaging, Some("mcp__other__*"), false),
+        (Profile::Minimal, Some("group:mcp"), false),
+    ] {
+        let mut step = of(profile);
+        step.allow = allow.map(|word| vec![word.to_owned()]);
+        assert_eq!(
+            permits(&[step], "mcp__files__list"),
+            there,
+            "{profile:?} {allow:?}"
+        );
+    }
     assert_eq!(Profile::parse(" CODING "), Profile::Coding);
     assert_eq!(Profile::parse("everything"), Profile::Minimal);
 }
@@ -154,6 +169,15 @@ proptest! {
         let mut longer = steps.clone();
         longer.insert(at.min(steps.len()), more);
         prop_assert!(!permits(&longer, &name) || permits(&steps, &name));
+    }
+
+    #[test]
+    fn a_server_none_of_whose_tools_may_be_called_is_the_only_one_not_started(
+        steps in vec(step(), 0..4), server in "[a-z]{1,4}", tool in "[a-z_]{0,6}",
+    ) {
+        let beginning = format!("mcp__{server}__");
+        let name = format!("{beginning}{tool}");
+        prop_assert!(may_permit(&steps, &beginning) || !permits(&steps, &name));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clawgate_store::{StoreError, Survey};
+use serde_json::Value;
 
 use crate::{
     audit::{ExamineOptions, Finding, Mend, Severity, audit, loose_files, read_config, shown},
@@ -14,6 +15,7 @@ use crate::{
     clock::now_ms,
     logs,
     state::{KEY_FILES, StateDir, StateError, has_keys},
+    tools::{ServerReached, ServerStanding, ToolServer},
 };
 
 /// Bytes that should be free, and those without which writes fail soon.
@@ -83,22 +85,65 @@ pub fn diagnose(options: &ExamineOptions, deep: bool) -> Diagnosis {
 fn configuration(options: &ExamineOptions, found: &mut Diagnosis) {
     match read_config(options) {
         Err(finding) => found.findings.push(*finding),
-        Ok(config) => found
-            .findings
-            .extend(config.snapshot.warnings.iter().map(|issue| {
-                Finding::new(
-                    "config.warning",
-                    Severity::Warn,
-                    format!("The configuration has something in {}", issue.path),
-                    format!("{}: {}", issue.path, issue.message),
-                )
-                .remedy(format!(
-                    "correct {} in {}",
-                    issue.path,
-                    shown(&options.config_path)
-                ))
-            })),
+        Ok(config) => {
+            found
+                .findings
+                .extend(config.snapshot.warnings.iter().map(|issue| {
+                    Finding::new(
+                        "config.warning",
+                        Severity::Warn,
+                        format!("The configuration has something in {}", issue.path),
+                        format!("{}: {}", issue.path, issue.message),
+                    )
+                    .remedy(format!(
+                        "correct {} in {}",
+                        issue.path,
+                        shown(&options.config_path)
+                    ))
+                }));
+            tool_servers(&config.snapshot.parsed, found);
+        }
     }
+}
+
+/// What `mcp.servers` names, and which of them no turn can have. None is started.
+fn tool_servers(config: &Value, found: &mut Diagnosis) {
+    let configured = crate::tools::configured_servers(config);
+    if configured.is_empty() {
+        return;
+    }
+    let words = |server: &ToolServer| {
+        let (reached, standing) = (server.reached.as_str(), server.standing.as_str());
+        format!("{} ({reached}, {standing})", clip(&server.name))
+    };
+    let all: Vec<String> = configured.iter().map(words).collect();
+    found.findings.push(Finding::new(
+        "servers.configured",
+        Severity::Info,
+        "Servers bring tools",
+        all.join(", "),
+    ));
+    let unusable = configured
+        .iter()
+        .filter(|server| server.standing == ServerStanding::Unusable);
+    found.findings.extend(unusable.map(|server| {
+        let name = clip(&server.name);
+        let why = match server.reached {
+            ServerReached::EventStream => {
+                "it speaks the protocol's old event streams, which are not spoken here"
+            }
+            _ => "it has neither a command nor a url",
+        };
+        Finding::new(
+            "servers.unusable",
+            Severity::Warn,
+            format!("The tools of the server \"{name}\" are not to be had"),
+            why,
+        )
+        .remedy(format!(
+            "give mcp.servers.{name} a command or the url of its streamable HTTP, or enabled: false"
+        ))
+    }));
 }
 
 fn state_dir(options: &ExamineOptions, found: &mut Diagnosis) {

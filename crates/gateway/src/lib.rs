@@ -87,6 +87,9 @@ pub use settings::{
 };
 pub use skills::{managed_dir, report as skill_report};
 pub use state::{StateError, stop};
+pub use tools::{
+    ServerProbe, ServerReached, ServerStanding, ToolServer, configured_servers, probe_server,
+};
 
 /// Version that the gateway tells.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -119,6 +122,8 @@ pub(crate) struct Gateway {
     pub pages: tools::Pages,
     /// Programs that models run.
     pub processes: clawgate_agent::tools::Processes,
+    /// Servers whose tools turns call.
+    pub servers: clawgate_agent::mcp::McpServers,
     pub presence: presence::Presence,
     pub health: Arc<health::Health>,
     pub scheduler: scheduler::SchedulerHandle,

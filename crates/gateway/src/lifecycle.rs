@@ -328,8 +328,10 @@ fn open(
         ready: AtomicBool::new(false),
     };
     let processes = crate::tools::processes(state.path(), &boot_id);
+    let servers = crate::tools::servers(state.path(), &boot_id);
     let gateway = Arc::new(Gateway {
         processes,
+        servers,
         pages: crate::tools::Pages::default(),
         guard: Guard::new(config.rate_limit),
         presence: Presence::new(SelfEntry::of_this_machine(VERSION)),
@@ -450,6 +452,7 @@ async fn stop(gateway: &Arc<Gateway>) {
         .publish_each(Event::Shutdown, Some(&v3), &v4, None);
     gateway.hub.close_all(1012, "service restart");
     gateway.processes.stop().await;
+    gateway.servers.stop().await;
     gateway.tasks.close();
     if tokio::time::timeout(DRAIN, gateway.tasks.wait())
         .await

@@ -394,6 +394,7 @@ impl Gateway {
         let config = Arc::new(config);
         let touched = touched(&old.snapshot.parsed, &config.snapshot.parsed);
         self.live.store(Arc::clone(&config));
+        crate::tools::reloaded(self, &old.snapshot.parsed, &config.snapshot.parsed);
         self.settings.refuse(None);
         for issue in &config.snapshot.warnings {
             if !old.snapshot.warnings.contains(issue) {

@@ -7,6 +7,7 @@
 mod memory;
 mod own;
 mod permit;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod web;
@@ -19,6 +20,7 @@ use std::{
 
 use clawgate_agent::{
     ToolSet,
+    mcp::McpServers,
     sandbox::{Bounds, Network},
     tools::{
         ApplyPatch, Edit, Exec, ExecSettings, Files, Launcher, Process, Processes, Read,
@@ -31,7 +33,11 @@ use clawgate_core::{
 };
 use serde_json::{Value, json};
 
-pub(crate) use self::web::Pages;
+pub use self::servers::{
+    Reached as ServerReached, ServerProbe, Standing as ServerStanding, ToolServer,
+    configured as configured_servers, probe as probe_server,
+};
+pub(crate) use self::{servers::reloaded, web::Pages};
 use crate::{Gateway, agents::Agent};
 
 /// How long a program runs when nobody says.
@@ -163,7 +169,24 @@ pub(crate) fn processes(state: &Path, boot_id: &str) -> Processes {
     Processes::new(launcher, &marks(state, boot_id).1)
 }
 
-/// The tools of a turn.
+/// The owner of the servers whose tools turns call.
+pub(crate) fn servers(state: &Path, boot_id: &str) -> McpServers {
+    McpServers::new(&marks(state, boot_id).1)
+}
+
+/// The tools of a turn, those of servers among them, which are started for it.
+pub(crate) async fn with_servers(gateway: &Arc<Gateway>, scene: &Scene) -> ToolSet {
+    let mut tools = of_turn(gateway, scene);
+    let steps = steps(&gateway.config().snapshot.parsed, scene);
+    for tool in servers::tools(gateway, &steps).await {
+        if permits(&steps, &tool.spec().name) {
+            tools.add(tool);
+        }
+    }
+    tools
+}
+
+/// The tools of a turn that come with the gateway.
 pub(crate) fn of_turn(gateway: &Arc<Gateway>, scene: &Scene) -> ToolSet {
     let config = gateway.config();
     let parsed = &config.snapshot.parsed;

@@ -57,6 +57,14 @@ const NEVER_SET: &[&str] = &[
     "GCONV_PATH",
 ];
 
+/// What a program sees of the gateway's own variables.
+pub(crate) fn passed_variables() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with("LC_"))
+        .collect()
+}
+
 /// How much a sandbox has to be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SandboxMode {
@@ -358,10 +366,7 @@ impl Exec {
     }
 
     fn environment(&self, own: Vec<(String, String)>, tty: bool) -> Vec<(String, String)> {
-        let mut all: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with("LC_"))
-            .collect();
+        let mut all = passed_variables();
         let mut set = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
         set("PATH", &self.settings.path);
         if let Some(temp) = &self.settings.temp {

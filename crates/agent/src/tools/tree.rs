@@ -6,13 +6,13 @@
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// The variable by which the processes of a program are known.
-pub(super) const MARK: &str = "CLAWGATE_EXEC_ID";
+pub(crate) const MARK: &str = "CLAWGATE_EXEC_ID";
 
 /// Ends a program's processes when it goes out of scope, by whatever way.
 #[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) group: Option<Pid>,
-    pub(super) mark: String,
+pub(crate) struct Tree {
+    pub(crate) group: Option<Pid>,
+    pub(crate) mark: String,
 }
 
 impl Tree {

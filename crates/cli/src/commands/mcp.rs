@@ -1,10 +1,11 @@
-//! `mcp serve`: the control plane as MCP tools over stdio, each a method that this credential may
-//! call.
+//! `mcp`: servers whose tools agents call (`servers`), and `mcp serve`: the control plane as MCP
+//! tools over stdio, each a method that this credential may call.
 //!
 //! Nothing is decided here: which tools there are follows from the method table and from the scopes
 //! that the gateway granted, and the gateway judges every call again.
 
 mod schema;
+mod servers;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -63,6 +64,16 @@ pub(crate) enum McpCommand {
         after_help = "Examples:\n  clawgate tokens create --name desk --scopes operator.read,operator.write\n  CLAWGATE_GATEWAY_TOKEN=TOKEN clawgate mcp serve --api-token-only\n  clawgate mcp serve --read-only"
     )]
     Serve(ServeArgs),
+    /// The servers of mcp.servers, whose tools agents may call; none is started
+    #[command(
+        after_help = "Examples:\n  clawgate mcp list\n  clawgate mcp list --json | jq -r '.servers[].name'"
+    )]
+    List(servers::ListArgs),
+    /// Start a server of mcp.servers, list its tools, and end it
+    #[command(
+        after_help = "Exits 1 when it does not answer. References to the environment are to that of this shell.\n\nExamples:\n  clawgate mcp probe notes\n  clawgate mcp probe notes --json | jq -r '.tools[].name'"
+    )]
+    Probe(servers::ProbeArgs),
 }
 
 /// `mcp serve`.
@@ -79,10 +90,12 @@ pub(crate) struct ServeArgs {
 }
 
 impl McpCommand {
-    /// Its connection options.
-    pub(crate) fn connect(&self) -> &ConnectArgs {
+    /// Whether failures are to be printed as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
         match self {
-            Self::Serve(args) => &args.connect,
+            Self::Serve(args) => args.connect.json,
+            Self::List(args) => args.json,
+            Self::Probe(args) => args.json,
         }
     }
 }
@@ -90,6 +103,8 @@ impl McpCommand {
 pub(crate) async fn run(context: &Context, command: McpCommand) -> CommandResult {
     match command {
         McpCommand::Serve(args) => Box::pin(serve(context, &args)).await,
+        McpCommand::List(args) => servers::list(context, &args),
+        McpCommand::Probe(args) => Box::pin(servers::probe(context, &args)).await,
     }
 }
 

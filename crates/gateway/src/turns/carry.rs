@@ -289,7 +289,7 @@ async fn prepare(
     };
     let models = chosen.models(thinking);
     let model_name = format!("{provider}/{model}");
-    let tools = tools::of_turn(gateway, &scene);
+    let tools = tools::with_servers(gateway, &scene).await;
     let specs = clawgate_agent::Toolbox::specs(&tools).to_vec();
     let of_tools: usize = specs
         .iter()

@@ -133,12 +133,14 @@ impl CommandError {
 
     /// For people: message, facts, hints.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("error: {}", self.0.message)];
+        // What a gateway says may have lines; none of them begins where ours do.
+        let under = |text: &str| text.replace('\n', "\n    ");
+        let mut lines = vec![format!("error: {}", under(&self.0.message))];
         for (label, value) in &self.0.facts {
-            lines.push(format!("  {label:<11} {value}"));
+            lines.push(format!("  {label:<11} {}", under(value)));
         }
         for hint in &self.0.hints {
-            lines.push(format!("  next: {hint}"));
+            lines.push(format!("  next: {}", under(hint)));
         }
         lines
     }

@@ -163,11 +163,24 @@ pub(crate) async fn reader_gone() {
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
+            if is_obeyed(c) && c != '\n' && c != '\t' {
                 '\u{fffd}'
             } else {
                 c
             }
         })
         .collect()
+}
+
+/// What has one line here, whatever its lines were there: a name, a fact, an entry of a log.
+pub(crate) fn one_line(text: &str) -> String {
+    plain(text).replace('\n', " ")
+}
+
+/// Whether a terminal does something at this character, or shows other text than is there: controls,
+/// what turns the direction of letters, separators of lines, and what has no width. The marks that
+/// some scripts are written with are none of these.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -258,7 +258,7 @@ fn unsafe_file(gateway: &TestGateway, name: &str) {
 }
 
 #[test]
-fn no_name_leads_out_of_a_workspace() {
+fn e64_no_name_leads_out_of_a_workspace() {
     let gateway = gateway!();
     gateway
         .owner(4)
@@ -285,7 +285,7 @@ fn no_name_leads_out_of_a_workspace() {
 }
 
 #[test]
-fn what_was_put_in_the_place_of_a_file_is_neither_read_nor_written() {
+fn e64_what_was_put_in_the_place_of_a_file_is_neither_read_nor_written() {
     let gateway = gateway!();
     let mut owner = gateway.owner(4);
     owner.call("agents.files.list", &json!({"agentId": "main"}));
@@ -337,7 +337,7 @@ fn what_was_put_in_the_place_of_a_file_is_neither_read_nor_written() {
 }
 
 #[test]
-fn a_link_that_is_swapped_in_all_the_time_never_gets_through() {
+fn e64_a_link_that_is_swapped_in_all_the_time_never_gets_through() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let gateway = gateway!();
     let mut owner = gateway.owner(4);

@@ -108,7 +108,7 @@ fn in_two_phases_the_first_answer_says_that_it_stands_and_the_second_how_it_ende
 }
 
 #[test]
-fn of_two_who_decide_at_once_one_does_and_the_other_is_told_who() {
+fn e69_of_two_who_decide_at_once_one_does_and_the_other_is_told_who() {
     let gateway = gateway!();
     let mut asking = gateway.owner(4);
     let mut deciders: Vec<Client> = [3, 4, 3, 4].map(|p| gateway.owner(p)).into();
@@ -171,7 +171,7 @@ fn a_request_survives_a_kill_and_so_does_its_decision() {
 }
 
 #[test]
-fn what_nobody_decides_in_time_is_denied_also_when_the_gateway_was_away() {
+fn e69_what_nobody_decides_in_time_is_denied_also_when_the_gateway_was_away() {
     let mut gateway = gateway!();
     let mut client = gateway.owner(3);
     let params = json!({"id": "short", "command": "sleep 1", "timeoutMs": 300});
@@ -195,7 +195,7 @@ fn what_nobody_decides_in_time_is_denied_also_when_the_gateway_was_away() {
 }
 
 #[test]
-fn only_who_holds_the_scope_sees_asks_or_decides() {
+fn e69_only_who_holds_the_scope_sees_asks_or_decides() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let with = |scopes: &[&str]| {

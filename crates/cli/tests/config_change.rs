@@ -112,7 +112,7 @@ fn a_patch_edits_the_file_in_place_holds_at_once_and_keeps_the_text_before() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_in_the_originals_words_and_changes_nothing() {
+fn e67_what_cannot_be_is_refused_in_the_originals_words_and_changes_nothing() {
     let gateway = start(&text());
     let mut client = gateway.owner(3);
     let hash = hash(&mut client);
@@ -197,7 +197,7 @@ fn what_cannot_be_is_refused_in_the_originals_words_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_shown_can_be_written_back_as_it_is_and_means_what_is_in_the_file() {
+fn e66_what_is_shown_can_be_written_back_as_it_is_and_means_what_is_in_the_file() {
     let gateway = start(&text());
     let mut client = gateway.owner(4);
     let told = client.call("config.get", &json!({}));
@@ -311,7 +311,7 @@ fn a_page_whose_origin_is_taken_off_the_list_ends() {
 }
 
 #[test]
-fn a_file_changed_by_hand_is_taken_and_a_broken_one_is_not() {
+fn e75_a_file_changed_by_hand_is_taken_and_a_broken_one_is_not() {
     let gateway = start(&text());
     let mut client = gateway.owner(4);
     let home = gateway.home();
@@ -430,7 +430,7 @@ fn two_hundred_clients_and_the_runs_under_way_see_changes_pass() {
 }
 
 #[test]
-fn whoever_is_killed_while_it_writes_leaves_one_whole_text() {
+fn e79_whoever_is_killed_while_it_writes_leaves_one_whole_text() {
     let mut gateway = start(&text());
     for round in 0..6_u64 {
         let mut client = gateway.owner(4);
@@ -467,7 +467,7 @@ fn whoever_is_killed_while_it_writes_leaves_one_whole_text() {
 }
 
 #[test]
-fn of_two_that_saw_the_same_one_wins() {
+fn e67_of_two_that_saw_the_same_one_wins() {
     let gateway = start(&text());
     let mut clients: Vec<Client> = (0..8).map(|_| gateway.owner(4)).collect();
     let hash = hash(&mut clients[0]);

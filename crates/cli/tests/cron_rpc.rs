@@ -331,7 +331,7 @@ fn a_killed_gateway_leaves_no_process_and_a_record_behind() {
 }
 
 #[test]
-fn a_result_is_posted_where_the_operator_allows_and_nowhere_else() {
+fn e72_a_result_is_posted_where_the_operator_allows_and_nowhere_else() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!(
         "http://127.0.0.1:{}/hook",

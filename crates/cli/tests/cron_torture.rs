@@ -225,7 +225,7 @@ fn once_each(effects: &Path, jobs: &BTreeMap<String, Known>) -> usize {
 }
 
 #[test]
-fn no_slot_is_lost_or_done_twice_however_often_the_process_is_killed() {
+fn e79_no_slot_is_lost_or_done_twice_however_often_the_process_is_killed() {
     let kills = number("CLAWGATE_KILLS").unwrap_or(KILLS_DEFAULT);
     let seed = number("CLAWGATE_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now();

@@ -135,7 +135,7 @@ fn an_address_of_a_trusted_proxy_is_not_this_machine() {
 }
 
 #[test]
-fn the_owner_can_always_approve_what_nobody_else_can() {
+fn e60_the_owner_can_always_approve_what_nobody_else_can() {
     let gateway = gateway!();
     // Everybody who is paired may read, and the one who asks is far away.
     let device = Device::new();

@@ -248,7 +248,7 @@ fn a_device_waits_once_for_each_role() {
 }
 
 #[test]
-fn a_hundred_reconnects_leave_one_request() {
+fn e56_a_hundred_reconnects_leave_one_request() {
     let gateway = gateway!();
     let device = Device::new();
     let id = asks(&gateway, &with(3, &device, READ));
@@ -259,7 +259,7 @@ fn a_hundred_reconnects_leave_one_request() {
 }
 
 #[test]
-fn parallel_connects_of_one_device_file_one_request() {
+fn e56_parallel_connects_of_one_device_file_one_request() {
     let gateway = gateway!();
     let device = Device::new();
     let ids: Vec<String> = std::thread::scope(|scope| {
@@ -298,7 +298,7 @@ fn parallel_connects_of_one_new_device_here_pair_it_once() {
 }
 
 #[test]
-fn a_flood_of_invented_devices_is_bounded_and_leaves_paired_ones_alone() {
+fn e55_a_flood_of_invented_devices_is_bounded_and_leaves_paired_ones_alone() {
     let gateway = gateway!();
     let device = Device::new();
     pair(&gateway, &device, READ);
@@ -313,7 +313,7 @@ fn a_flood_of_invented_devices_is_bounded_and_leaves_paired_ones_alone() {
 }
 
 #[test]
-fn a_flood_from_one_address_crowds_out_itself_and_says_so() {
+fn e55_a_flood_from_one_address_crowds_out_itself_and_says_so() {
     let mut gateway = gateway!();
     let params = json!({"name": "watch", "scopes": ["operator.pairing"]});
     let watch = gateway.owner(4).call("tokens.create", &params)["token"].clone();
@@ -368,7 +368,7 @@ fn an_approved_upgrade_leaves_the_device_its_token() {
 }
 
 #[test]
-fn events_of_pairing_reach_those_who_may_decide_and_nobody_else() {
+fn e73_events_of_pairing_reach_those_who_may_decide_and_nobody_else() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut deciding = decider(&gateway, protocol);
@@ -479,7 +479,7 @@ fn a_rejected_device_is_nobody_and_may_ask_again_under_a_new_id() {
 }
 
 #[test]
-fn a_decided_or_unknown_request_cannot_be_decided_again() {
+fn e58_a_decided_or_unknown_request_cannot_be_decided_again() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut owner = gateway.owner(protocol);
@@ -503,7 +503,7 @@ fn a_decided_or_unknown_request_cannot_be_decided_again() {
 }
 
 #[test]
-fn two_deciders_at_once_decide_once() {
+fn e58_two_deciders_at_once_decide_once() {
     let gateway = gateway!();
     let id = asks(&gateway, &with(4, &Device::new(), READ));
     let params = json!({"requestId": id});
@@ -533,7 +533,7 @@ fn two_deciders_at_once_decide_once() {
 }
 
 #[test]
-fn nobody_approves_more_than_they_hold() {
+fn e51_nobody_approves_more_than_they_hold() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut deciding = decider(&gateway, protocol);
@@ -567,7 +567,7 @@ fn nobody_approves_more_than_they_hold() {
 }
 
 #[test]
-fn a_node_is_approved_by_administrators_alone() {
+fn e51_a_node_is_approved_by_administrators_alone() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let device = Device::new();
@@ -583,7 +583,7 @@ fn a_node_is_approved_by_administrators_alone() {
 }
 
 #[test]
-fn a_device_without_admin_decides_about_itself_alone() {
+fn e52_a_device_without_admin_decides_about_itself_alone() {
     let gateway = gateway!();
     let limited = Device::new();
     pair(&gateway, &limited, READ_AND_PAIRING);
@@ -606,7 +606,7 @@ fn a_device_without_admin_decides_about_itself_alone() {
 }
 
 #[test]
-fn asking_for_more_gets_what_is_approved_and_says_what_is_missing() {
+fn e57_asking_for_more_gets_what_is_approved_and_says_what_is_missing() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let device = Device::new();
@@ -699,7 +699,7 @@ fn an_upgrade_on_this_machine_needs_nobody_and_keeps_what_was_approved() {
 }
 
 #[test]
-fn scopes_left_out_are_what_was_approved() {
+fn e57_scopes_left_out_are_what_was_approved() {
     let gateway = gateway!();
     let device = Device::new();
     pair(&gateway, &device, READ_AND_PAIRING);
@@ -718,7 +718,7 @@ fn scopes_left_out_are_what_was_approved() {
 }
 
 #[test]
-fn another_platform_or_family_must_be_approved_from_elsewhere() {
+fn e29_another_platform_or_family_must_be_approved_from_elsewhere() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let device = Device::new();
@@ -839,7 +839,7 @@ fn a_device_that_waited_is_paired_by_its_first_connect_on_this_machine() {
 }
 
 #[test]
-fn identity_strings_change_nothing_about_who_must_ask() {
+fn e30_identity_strings_change_nothing_about_who_must_ask() {
     let gateway = gateway!();
     for (id, mode) in [
         ("gateway-client", "backend"),

@@ -212,7 +212,7 @@ const ACTS: [Act; 3] = [
 ];
 
 #[test]
-fn sessions_are_over_before_the_call_that_ends_them_is_answered() {
+fn e53_sessions_are_over_before_the_call_that_ends_them_is_answered() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         for (method, params, reason) in ACTS {
@@ -343,7 +343,7 @@ fn a_device_that_narrows_its_own_token_has_no_wider_session_left() {
 }
 
 #[test]
-fn a_rotation_may_narrow_and_never_widens() {
+fn e52_a_rotation_may_narrow_and_never_widens() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let paired = Paired::new(&gateway, READ_AND_PAIRING);
@@ -429,7 +429,7 @@ fn unknown(protocol: u32, act: &str) -> String {
 }
 
 #[test]
-fn unknown_devices_and_roles_are_unknown() {
+fn e52_unknown_devices_and_roles_are_unknown() {
     let gateway = gateway!();
     let paired = Paired::new(&gateway, READ);
     for protocol in DIALECTS {
@@ -454,7 +454,7 @@ fn unknown_devices_and_roles_are_unknown() {
 }
 
 #[test]
-fn a_revoked_device_is_never_paired_silently_again() {
+fn e53_a_revoked_device_is_never_paired_silently_again() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let paired = Paired::new(&gateway, READ);

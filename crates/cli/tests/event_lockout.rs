@@ -66,7 +66,7 @@ fn ten_wrong_tokens_of_a_local_page_lock_the_pages_here_and_no_program() {
 }
 
 #[test]
-fn parallel_guesses_count_each() {
+fn e21_parallel_guesses_count_each() {
     let gateway = gateway!();
     let page = [("Origin", "http://localhost:5173")];
     let upgrade = page
@@ -101,7 +101,7 @@ fn parallel_guesses_count_each() {
 }
 
 #[test]
-fn what_is_not_presented_is_no_guess() {
+fn e20_what_is_not_presented_is_no_guess() {
     let gateway = gateway!();
     let device = Device::new();
     let page = [("Origin", "http://127.0.0.1:5173")];
@@ -132,7 +132,7 @@ fn a_success_wipes_the_slate() {
 }
 
 #[test]
-fn other_secrets_attached_do_not_stretch_the_budget() {
+fn e22_other_secrets_attached_do_not_stretch_the_budget() {
     let gateway = gateway!();
     let page = [("Origin", "http://127.0.0.1:5173")];
     let mut looked_at = 0;
@@ -149,7 +149,7 @@ fn other_secrets_attached_do_not_stretch_the_budget() {
 }
 
 #[test]
-fn a_foreign_page_is_refused_before_anything_is_counted() {
+fn e23_a_foreign_page_is_refused_before_anything_is_counted() {
     let gateway = gateway!();
     let page = [("Origin", "https://evil.example")];
     for _ in 0..30 {
@@ -160,7 +160,7 @@ fn a_foreign_page_is_refused_before_anything_is_counted() {
 }
 
 #[test]
-fn an_address_behind_a_trusted_proxy_is_locked_alone() {
+fn e21_an_address_behind_a_trusted_proxy_is_locked_alone() {
     let config = json!({"gateway": {
         "auth": {"mode": "token", "token": TOKEN}, "trustedProxies": ["127.0.0.1"],
     }});
@@ -187,7 +187,7 @@ fn an_address_behind_a_trusted_proxy_is_locked_alone() {
 }
 
 #[test]
-fn unnamed_forwarding_headers_give_no_fresh_budget() {
+fn e37_unnamed_forwarding_headers_give_no_fresh_budget() {
     let gateway = gateway!();
     for n in 0..10 {
         let address = format!("203.0.113.{n}");
@@ -253,7 +253,7 @@ fn the_limits_are_configurable() {
 }
 
 #[test]
-fn a_thousand_names_of_pages_are_one_guesser_and_do_not_lock_the_owner_out() {
+fn e23_a_thousand_names_of_pages_are_one_guesser_and_do_not_lock_the_owner_out() {
     let gateway = gateway!();
     let mut looked_at = 0;
     for n in 0..1_000 {

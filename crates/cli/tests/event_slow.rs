@@ -48,7 +48,7 @@ fn heavy_beacons(acting: &mut Client, count: usize) {
 }
 
 #[test]
-fn a_slow_consumer_is_closed_1008_on_wire_3_though_it_does_not_read() {
+fn e15_a_slow_consumer_is_closed_1008_on_wire_3_though_it_does_not_read() {
     let gateway = gateway!();
     let (mut lazy, _) = gateway.welcome(&Connect::new(3).token(TOKEN).scopes(READ));
     let mut acting = gateway.owner(4);

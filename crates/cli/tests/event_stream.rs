@@ -259,7 +259,7 @@ fn a_health_probe_refreshes_and_tells_everybody() {
 }
 
 #[test]
-fn what_a_session_may_not_read_it_is_not_told() {
+fn e73_what_a_session_may_not_read_it_is_not_told() {
     let gateway = gateway!();
     let node = Connect::new(4)
         .token(TOKEN)

@@ -215,7 +215,7 @@ fn a_command_that_falls_short_stops_with_what_is_missing_and_why() {
 }
 
 #[test]
-fn a_refused_credential_is_named_by_source_and_never_shown() {
+fn e82_a_refused_credential_is_named_by_source_and_never_shown() {
     let server = Server::start(
         Greeting::Challenge,
         |_, _| refusal("AUTH_TOKEN_MISMATCH"),
@@ -279,7 +279,7 @@ fn a_pairing_refusal_names_the_command_that_ends_it() {
 }
 
 #[test]
-fn a_gateway_that_is_down_is_unreachable_and_status_still_exits_0() {
+fn e82_a_gateway_that_is_down_is_unreachable_and_status_still_exits_0() {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

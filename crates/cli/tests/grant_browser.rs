@@ -38,7 +38,7 @@ fn page(protocol: u32) -> Connect {
 }
 
 #[test]
-fn a_foreign_page_is_refused_in_every_mode_with_the_right_secret() {
+fn e36_a_foreign_page_is_refused_in_every_mode_with_the_right_secret() {
     for config in modes() {
         let gateway = gateway!(config);
         for protocol in [3, 4] {
@@ -62,7 +62,7 @@ fn a_foreign_page_is_refused_in_every_mode_with_the_right_secret() {
 }
 
 #[test]
-fn an_origin_that_is_none_is_missing_or_invalid() {
+fn e36_an_origin_that_is_none_is_missing_or_invalid() {
     let gateway = gateway!();
     for origin in [
         "null",
@@ -109,7 +109,7 @@ fn a_page_of_this_machine_is_welcome_on_this_machine() {
 }
 
 #[test]
-fn a_name_that_was_rebound_to_this_machine_is_foreign() {
+fn e36_a_name_that_was_rebound_to_this_machine_is_foreign() {
     let gateway = gateway!();
     let rebound = [
         ("Host", "evil.example:18789"),
@@ -210,7 +210,7 @@ fn a_page_without_a_device_gets_nothing_whatever_the_switches_say() {
 }
 
 #[test]
-fn no_header_makes_a_remote_caller_local() {
+fn e37_no_header_makes_a_remote_caller_local() {
     let gateway = gateway!();
     for extra in [
         ("X-Forwarded-For", "127.0.0.1"),
@@ -234,7 +234,7 @@ fn no_header_makes_a_remote_caller_local() {
 }
 
 #[test]
-fn deviceless_scopes_are_bounded_by_policy_and_say_so() {
+fn e24_deviceless_scopes_are_bounded_by_policy_and_say_so() {
     let gateway = gateway!(json!({"gateway": {"auth": {
         "mode": "token", "token": TOKEN, "deviceless": {"loopback": ["operator.read"]},
     }}}));
@@ -298,7 +298,7 @@ fn a_user_behind_a_trusted_proxy_gets_what_is_configured_for_that_user() {
 }
 
 #[test]
-fn a_proxied_request_without_a_good_user_is_refused() {
+fn e38_a_proxied_request_without_a_good_user_is_refused() {
     let gateway = proxied();
     let with_token = || Connect::new(3).token("anything");
     for headers in [
@@ -364,7 +364,7 @@ fn a_proxy_on_this_machine_names_nobody_unless_it_may() {
 }
 
 #[test]
-fn two_users_at_once_are_nobody() {
+fn e38_two_users_at_once_are_nobody() {
     let gateway = proxied();
     let headers = [("X-User", "ann"), ("X-User", "bob"), ("X-Team", "core")];
     from(&gateway, &headers, &Connect::new(3).token("anything")).unwrap_err();

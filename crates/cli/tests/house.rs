@@ -1,6 +1,6 @@
-//! The edges between the rooms are those of ARCHITECTURE.md, and no others.
+//! The edges between the rooms are those of ARCHITECTURE.md and no others, and every attack has its test.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -62,4 +62,67 @@ fn rooms_import_what_the_architecture_says() {
     for (room, _) in EDGES {
         assert!(seen.contains(*room), "{room} is gone");
     }
+}
+
+/// Every test of a file here, by its name.
+fn tests_of(text: &str) -> BTreeSet<&str> {
+    let after = |start: &'static str| text.split(start).skip(1);
+    after("#[test]\n")
+        .filter_map(|rest| rest.split_once("fn ")?.1.split_once('('))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// `e07` for the seventh item.
+fn prefix(item: usize) -> String {
+    format!("e{item:02}_")
+}
+
+#[test]
+fn every_attack_of_the_checklist_has_its_test() {
+    const ITEMS: usize = 82;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(here.join("../../docs/attacks.md")).unwrap();
+    let mut named: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut next = 1;
+    for row in table.lines().filter(|line| line.starts_with("| E")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let [item, _, _, tests] = cells[..] else {
+            panic!("a row has four cells: {row}");
+        };
+        assert_eq!(
+            item.trim(),
+            format!("E{next:02}"),
+            "each item once, in order"
+        );
+        let tests: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{item} has no test");
+        for test in tests {
+            let (file, name) = test.split_once("::").expect("file::test");
+            assert!(name.starts_with(&prefix(next)), "{test} is not of {item}");
+            named.insert((file.to_owned(), name.to_owned()));
+        }
+        next += 1;
+    }
+    assert_eq!(next - 1, ITEMS);
+    let mut there = BTreeSet::new();
+    for entry in std::fs::read_dir(here.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(file) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if path.extension().is_none_or(|it| it != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let of_attacks = tests_of(&text)
+            .into_iter()
+            .filter(|name| (1..=ITEMS).any(|item| name.starts_with(&prefix(item))))
+            .map(|name| (file.to_owned(), name.to_owned()));
+        there.extend(of_attacks);
+    }
+    let missing: Vec<_> = named.difference(&there).collect();
+    let untold: Vec<_> = there.difference(&named).collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+    assert!(untold.is_empty(), "not in docs/attacks.md: {untold:?}");
 }

@@ -79,7 +79,7 @@ fn is_guarded(answer: &HttpAnswer, what: &str) {
 }
 
 #[test]
-fn a_built_ui_is_served_with_its_types_and_its_single_page() {
+fn e48_a_built_ui_is_served_with_its_types_and_its_single_page() {
     let dir = built();
     let gateway = serving(&dir, &json!({}));
     for (path, kind, cache, body) in [
@@ -149,7 +149,7 @@ fn who_has_a_file_is_not_sent_it_again_until_it_changes() {
 }
 
 #[test]
-fn nothing_outside_of_the_directory_and_nothing_hidden_is_served() {
+fn e43_nothing_outside_of_the_directory_and_nothing_hidden_is_served() {
     let dir = built();
     let gateway = serving(&dir, &json!({}));
     for path in [
@@ -218,7 +218,7 @@ fn below_a_base_path_the_ui_is_there_and_nowhere_else() {
 }
 
 #[test]
-fn a_page_learns_the_assistant_here_and_a_stranger_elsewhere_constants() {
+fn e47_a_page_learns_the_assistant_here_and_a_stranger_elsewhere_constants() {
     let mut config = token_config();
     config["agents"] = json!({"list": [{"id": "cat", "identity": {"name": "Mia", "emoji": "🐈"}}]});
     let gateway = gateway!(config);
@@ -431,7 +431,7 @@ fn without_a_directory_a_page_says_what_to_set_and_with_a_wrong_one_no_path_is_t
 }
 
 #[test]
-fn what_belongs_to_interfaces_that_need_a_credential_is_closed_without_one() {
+fn e47_what_belongs_to_interfaces_that_need_a_credential_is_closed_without_one() {
     let dir = built();
     let gateway = serving(&dir, &json!({}));
     let bearer = format!("Bearer {TOKEN}");
@@ -463,7 +463,7 @@ fn what_belongs_to_interfaces_that_need_a_credential_is_closed_without_one() {
 }
 
 #[test]
-fn wrong_secrets_over_http_and_over_a_socket_count_together() {
+fn e21_wrong_secrets_over_http_and_over_a_socket_count_together() {
     let gateway = gateway!();
     let elsewhere = ("X-Forwarded-For", "203.0.113.9");
     let guess = || {

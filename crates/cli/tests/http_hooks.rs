@@ -81,7 +81,7 @@ fn the_same_key_with_the_same_text_is_queued_once() {
 }
 
 #[test]
-fn only_the_hooks_own_secret_in_a_header_opens() {
+fn e41_only_the_hooks_own_secret_in_a_header_opens() {
     let gateway = gateway!(config(&json!({})));
     let at = |path: &str, headers: &[(&str, &str)]| {
         post(gateway.address(), path, headers, r#"{"text":"x"}"#)
@@ -178,7 +178,7 @@ fn guessing_is_locked_out_and_requests_without_a_guess_are_not_counted() {
 }
 
 #[test]
-fn a_body_is_bounded_and_a_strangers_is_not_read_at_all() {
+fn e44_a_body_is_bounded_and_a_strangers_is_not_read_at_all() {
     let gateway = gateway!(config(&json!({"maxBodyBytes": 1000})));
     let bearer = format!("Authorization: Bearer {HOOK}");
     let raw = |head: &str, body: &str| -> String {
@@ -332,7 +332,7 @@ fn a_turn_is_judged_then_accepted_under_an_id_that_tells_how_it_ended() {
 }
 
 #[test]
-fn hooks_that_would_be_open_or_run_code_stop_the_start() {
+fn e49_hooks_that_would_be_open_or_run_code_stop_the_start() {
     for (hooks, path) in [
         (json!({"enabled": true}), "hooks.token"),
         (json!({"enabled": true, "token": TOKEN}), "hooks.token"),

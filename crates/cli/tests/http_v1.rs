@@ -381,7 +381,7 @@ fn who_may_ask_is_who_may_write_over_a_socket() {
 }
 
 #[test]
-fn a_stream_ends_with_the_authority_that_asked_for_it() {
+fn e35_a_stream_ends_with_the_authority_that_asked_for_it() {
     let gate = Gate::new();
     let say = CHAT.text(&["One", " two"]).held_after(2, &gate);
     let provider = Provider::start(vec![say]);
@@ -601,7 +601,7 @@ fn the_models_are_the_agents() {
 }
 
 #[test]
-fn bodies_that_are_none_are_refused_and_harm_nobody() {
+fn e44_bodies_that_are_none_are_refused_and_harm_nobody() {
     let provider = Provider::start(vec![CHAT.text(&["Still here."])]);
     let mut small = config(&provider);
     small["gateway"]["http"]["endpoints"]["chatCompletions"]["maxBodyBytes"] = json!(10_000);
@@ -677,7 +677,7 @@ fn bodies_that_are_none_are_refused_and_harm_nobody() {
 }
 
 #[test]
-fn a_tool_is_called_only_where_the_door_for_it_is_open() {
+fn e45_a_tool_is_called_only_where_the_door_for_it_is_open() {
     let gateway = gateway!();
     let call = |body: &Value| owner(&gateway, "/tools/invoke", body);
     for tool in [

@@ -378,7 +378,7 @@ fn members_that_mean_nothing_here_are_kept() {
 }
 
 #[test]
-fn an_imported_device_connects_with_what_was_approved_and_a_revoked_one_gets_no_token() {
+fn e59_an_imported_device_connects_with_what_was_approved_and_a_revoked_one_gets_no_token() {
     let (original, device, revoked) = (Original::new(), Device::new(), Device::new());
     original.edit("devices/paired.json", |file| {
         for (device, revoked) in [(&device, json!({})), (&revoked, json!({"revokedAtMs": 6}))] {

@@ -445,7 +445,7 @@ fn stood(gateway: &TestGateway) {
 }
 
 #[test]
-fn what_a_shape_refuses_is_refused_with_a_reason_and_changes_nothing() {
+fn e62_what_a_shape_refuses_is_refused_with_a_reason_and_changes_nothing() {
     let gateway = gateway!();
     furnish(&gateway);
     let mut asked = 0;
@@ -503,7 +503,7 @@ fn what_a_shape_refuses_is_refused_with_a_reason_and_changes_nothing() {
 }
 
 #[test]
-fn what_a_shape_lets_through_is_answered_and_ends_nothing() {
+fn e62_what_a_shape_lets_through_is_answered_and_ends_nothing() {
     let gateway = gateway!();
     furnish(&gateway);
     for (protocol, dialect) in dialects() {

@@ -45,7 +45,7 @@ fn start() -> (tempfile::TempDir, TestGateway) {
 }
 
 #[test]
-fn references_are_found_at_start_and_what_cannot_be_found_stops_it() {
+fn e34_references_are_found_at_start_and_what_cannot_be_found_stops_it() {
     let (dir, gateway) = start();
     gateway.welcome(&Connect::new(4).token("canary-gate-1"));
     let mut broken = config(dir.path());
@@ -81,7 +81,7 @@ fn references_are_found_at_start_and_what_cannot_be_found_stops_it() {
 }
 
 #[test]
-fn a_reload_takes_the_new_secret_or_keeps_the_last_good_one() {
+fn e34_a_reload_takes_the_new_secret_or_keeps_the_last_good_one() {
     let (dir, gateway) = start();
     let vault = dir.path().join("vault.json");
     let key = gateway.home().local_key();

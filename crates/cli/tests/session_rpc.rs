@@ -437,7 +437,7 @@ fn wire_4_pages_follows_and_finds_what_was_said() {
 }
 
 #[test]
-fn a_connection_hears_of_what_it_asked_for_and_of_nothing_else() {
+fn e73_a_connection_hears_of_what_it_asked_for_and_of_nothing_else() {
     let gateway = gateway!();
     let mut owner = gateway.owner(4);
     let mut hears = gateway.owner(4);

@@ -6,7 +6,7 @@ use clawgate_testkit::{Connect, TOKEN, gateway, home, token_config};
 use serde_json::{Value, json};
 
 #[test]
-fn unknown_keys_warn_by_their_path_and_do_not_stop_the_start() {
+fn e75_unknown_keys_warn_by_their_path_and_do_not_stop_the_start() {
     let mut config = token_config();
     config["gatway"] = json!({});
     config["gateway"]["prot"] = json!(1);
@@ -26,7 +26,7 @@ fn unknown_keys_warn_by_their_path_and_do_not_stop_the_start() {
 }
 
 #[test]
-fn a_wrong_kind_stops_the_start_with_78_the_path_and_what_was_expected() {
+fn e75_a_wrong_kind_stops_the_start_with_78_the_path_and_what_was_expected() {
     let cases = [
         (json!({"gateway": 5}), "gateway", "an object"),
         (json!({"gateway": []}), "gateway", "an object"),
@@ -196,7 +196,7 @@ fn a_secret_of_the_wrong_kind_is_not_printed() {
 }
 
 #[test]
-fn words_that_scripts_put_in_place_of_a_secret_are_no_secret() {
+fn e33_words_that_scripts_put_in_place_of_a_secret_are_no_secret() {
     for word in ["undefined", "null", "${CLAWGATE_NO_SUCH_VARIABLE}"] {
         for (mode, key) in [("token", "token"), ("password", "password")] {
             let home = home!(json!({"gateway": {"auth": {"mode": mode, key: word}}}));
@@ -211,7 +211,7 @@ fn words_that_scripts_put_in_place_of_a_secret_are_no_secret() {
 }
 
 #[test]
-fn an_empty_secret_is_none() {
+fn e33_an_empty_secret_is_none() {
     for blank in ["", "   "] {
         let gateway = gateway!(json!({"gateway": {"auth": {"mode": "token", "token": blank}}}));
         for protocol in [3, 4] {
@@ -224,7 +224,7 @@ fn an_empty_secret_is_none() {
 }
 
 #[test]
-fn text_that_is_no_configuration_stops_the_start_and_stays_as_it_is() {
+fn e75_text_that_is_no_configuration_stops_the_start_and_stays_as_it_is() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     for text in [
         "{",
@@ -246,7 +246,7 @@ fn text_that_is_no_configuration_stops_the_start_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_file_that_is_not_text_stops_the_start() {
+fn e75_a_file_that_is_not_text_stops_the_start() {
     let home = home!();
     fs::write(home.config(), [0xff, 0xfe, 0x7b, 0x00, 0x7d, 0x00]).unwrap();
     assert_eq!(home.start_in_vain().code, Some(78));
@@ -263,15 +263,17 @@ fn comments_and_loose_json_are_welcome() {
 }
 
 #[test]
-fn an_empty_file_is_an_empty_configuration() {
+fn no_file_and_an_empty_object_are_an_empty_configuration() {
+    let gateway = home!().start();
+    assert!(gateway.home().state().join("gateway-token").exists());
     let home = home!();
-    home.write_config("");
+    home.write_config("{}");
     let gateway = home.start();
     assert!(gateway.home().state().join("gateway-token").exists());
 }
 
 #[test]
-fn a_start_never_writes_the_file() {
+fn e75_a_start_never_writes_the_file() {
     let text = format!("{{ // mine\n gateway: {{auth: {{token: '{TOKEN}'}}, prot: 5}} }}\n");
     let home = home!();
     home.write_config(&text);

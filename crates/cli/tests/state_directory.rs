@@ -16,7 +16,7 @@ fn second(gateway: &TestGateway) -> Ended {
 }
 
 #[test]
-fn a_second_gateway_goes_at_once_and_says_who_is_there() {
+fn e80_a_second_gateway_goes_at_once_and_says_who_is_there() {
     let gateway = gateway!();
     let ended = second(&gateway);
     assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
@@ -36,7 +36,7 @@ fn a_second_gateway_goes_at_once_and_says_who_is_there() {
 }
 
 #[test]
-fn a_removed_lock_file_lets_nobody_in() {
+fn e80_a_removed_lock_file_lets_nobody_in() {
     let gateway = gateway!();
     let lock = gateway.home().state().join("clawgate.lock");
     fs::remove_file(&lock).unwrap();
@@ -51,7 +51,7 @@ fn a_removed_lock_file_lets_nobody_in() {
 }
 
 #[test]
-fn ten_gateways_at_once_leave_one() {
+fn e80_ten_gateways_at_once_leave_one() {
     let gateway = gateway!();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..10).map(|_| scope.spawn(|| second(&gateway))).collect();
@@ -67,7 +67,7 @@ fn ten_gateways_at_once_leave_one() {
 }
 
 #[test]
-fn what_a_killed_gateway_left_is_in_nobodys_way() {
+fn e80_what_a_killed_gateway_left_is_in_nobodys_way() {
     let mut gateway = gateway!();
     gateway.kill();
     let lock = fs::read_to_string(gateway.home().state().join("clawgate.lock")).unwrap();
@@ -77,7 +77,7 @@ fn what_a_killed_gateway_left_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_lock_file_that_names_a_living_process_is_no_lock() {
+fn e80_a_lock_file_that_names_a_living_process_is_no_lock() {
     let home = home!(clawgate_testkit::token_config());
     fs::create_dir_all(home.state()).unwrap();
     let text = format!("process {}, ws://127.0.0.1:1\n", std::process::id());

@@ -139,7 +139,7 @@ fn a_job_that_was_answered_survives_a_kill() {
 }
 
 #[test]
-fn a_kill_in_the_middle_of_work_loses_nothing_that_was_answered() {
+fn e79_a_kill_in_the_middle_of_work_loses_nothing_that_was_answered() {
     let mut gateway = gateway!();
     let mut acknowledged: Vec<String> = Vec::new();
     for round in 0..4 {
@@ -181,7 +181,7 @@ fn a_kill_in_the_middle_of_work_loses_nothing_that_was_answered() {
 }
 
 #[test]
-fn a_start_after_a_kill_is_quick_and_needs_nobody() {
+fn e79_a_start_after_a_kill_is_quick_and_needs_nobody() {
     let mut gateway = gateway!();
     for _ in 0..3 {
         gateway

@@ -108,7 +108,7 @@ fn no_bird_got_out(mut gateway: TestGateway) {
 }
 
 #[test]
-fn no_secret_of_a_token_gateway_gets_out() {
+fn e65_no_secret_of_a_token_gateway_gets_out() {
     let secret = canary("gateway-token");
     let mut gateway = gateway!(config(&json!({"mode": "token", "token": secret})));
     for protocol in [3, 4] {
@@ -120,7 +120,7 @@ fn no_secret_of_a_token_gateway_gets_out() {
 }
 
 #[test]
-fn no_secret_of_a_password_gateway_gets_out() {
+fn e65_no_secret_of_a_password_gateway_gets_out() {
     let secret = canary("gateway-password");
     let mut gateway = gateway!(config(&json!({"mode": "password", "password": secret})));
     for protocol in [3, 4] {
@@ -134,7 +134,7 @@ fn no_secret_of_a_password_gateway_gets_out() {
 }
 
 #[test]
-fn comments_and_repeated_keys_are_not_read_out() {
+fn e65_comments_and_repeated_keys_are_not_read_out() {
     let secret = canary("gateway-token");
     let home = home!();
     home.write_config(&format!(
@@ -198,7 +198,7 @@ fn a_refused_call_is_logged_without_its_params() {
 }
 
 #[test]
-fn a_log_line_cannot_be_forged_through_what_a_client_says() {
+fn e74_a_log_line_cannot_be_forged_through_what_a_client_says() {
     let gateway = gateway!();
     let mut owner = gateway.owner(4);
     owner.refused(

@@ -209,7 +209,7 @@ fn an_expired_token_is_refused_and_its_sessions_end() {
 }
 
 #[test]
-fn a_revoked_token_is_refused_and_its_sessions_end_before_the_answer() {
+fn e53_a_revoked_token_is_refused_and_its_sessions_end_before_the_answer() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut owner = gateway.owner(protocol);

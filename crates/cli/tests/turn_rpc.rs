@@ -152,7 +152,7 @@ fn a_chat_is_streamed_kept_and_priced_in_both_dialects() {
 }
 
 #[test]
-fn an_agent_call_has_two_answers_and_the_same_key_has_the_same_one_after_a_restart() {
+fn e70_an_agent_call_has_two_answers_and_the_same_key_has_the_same_one_after_a_restart() {
     let provider = Provider::start(vec![CHAT.text(&["Done."]), CHAT.text(&["Again?"])]);
     let mut gateway = started(&provider);
     let mut client = gateway.owner(3);
@@ -393,7 +393,7 @@ fn a_turn_that_takes_too_long_is_stopped_and_says_so() {
 }
 
 #[test]
-fn a_command_needs_the_scope_of_what_it_does() {
+fn e68_a_command_needs_the_scope_of_what_it_does() {
     let provider = Provider::start(vec![CHAT.text(&["One."]), CHAT.text(&["Two."])]);
     let gateway = started(&provider);
     let mut owner = gateway.owner(3);

@@ -27,7 +27,7 @@ fn lives(client: &mut Client) {
 }
 
 #[test]
-fn what_is_no_json_is_ignored() {
+fn e13_what_is_no_json_is_ignored() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut client = gateway.owner(protocol);
@@ -41,7 +41,7 @@ fn what_is_no_json_is_ignored() {
 }
 
 #[test]
-fn json_that_is_no_request_is_described_and_the_connection_stays() {
+fn e13_json_that_is_no_request_is_described_and_the_connection_stays() {
     let gateway = gateway!();
     let cases: &[(&str, Value, &str, &str)] = &[
         ("null", json!("invalid"), "must be object", "must be object"),
@@ -114,7 +114,7 @@ fn json_that_is_no_request_is_described_and_the_connection_stays() {
 }
 
 #[test]
-fn an_unknown_method_is_unknown_to_an_administrator_and_forbidden_to_others() {
+fn e61_an_unknown_method_is_unknown_to_an_administrator_and_forbidden_to_others() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut admin = gateway.owner(protocol);
@@ -171,7 +171,7 @@ fn a_known_method_that_is_not_served_asks_for_its_own_scope_first() {
 }
 
 #[test]
-fn a_second_connect_is_refused_and_changes_nothing() {
+fn e18_a_second_connect_is_refused_and_changes_nothing() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let again = Connect::new(protocol).token(TOKEN).params("", 0);
@@ -325,7 +325,7 @@ fn params_of_another_kind_are_refused() {
 }
 
 #[test]
-fn deep_nesting_is_refused_and_harms_nothing() {
+fn e13_deep_nesting_is_refused_and_harms_nothing() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut client = gateway.owner(protocol);
@@ -384,7 +384,7 @@ fn what_cannot_be_read_is_refused_with_the_true_reason() {
 }
 
 #[test]
-fn an_id_of_more_than_1024_characters_is_not_repeated() {
+fn e14_an_id_of_more_than_1024_characters_is_not_repeated() {
     let gateway = gateway!();
     for (protocol, not) in [(3, "NOT"), (4, "not")] {
         let mut client = gateway.owner(protocol);
@@ -415,7 +415,7 @@ fn a_call_on_behalf_of_a_profile_is_refused_on_wire_4() {
 }
 
 #[test]
-fn ids_may_repeat_and_are_given_back_as_they_came() {
+fn e14_ids_may_repeat_and_are_given_back_as_they_came() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut client = gateway.owner(protocol);
@@ -487,7 +487,7 @@ fn a_quick_answer_overtakes_a_slow_one() {
 }
 
 #[test]
-fn binary_and_fragmented_messages_are_messages_too() {
+fn e07_binary_and_fragmented_messages_are_messages_too() {
     let gateway = gateway!();
     let request = json!({"type": "req", "id": "b", "method": "health"}).to_string();
     for protocol in DIALECTS {
@@ -538,7 +538,7 @@ fn a_character_may_be_split_between_fragments() {
 }
 
 #[test]
-fn text_that_is_not_utf8_closes_1007() {
+fn e06_text_that_is_not_utf8_closes_1007() {
     let gateway = gateway!();
     let broken = b"{\"a\":\"\xff\"}";
     for connected in [false, true] {
@@ -563,43 +563,11 @@ fn text_that_is_not_utf8_closes_1007() {
     }
 }
 
-#[test]
-fn broken_framing_closes_1002() {
+/// Each of these closes 1002, before a connect and after it.
+fn broken(cases: &[(&str, Vec<Frame>)]) {
     let gateway = gateway!();
-    let close = |code: u16| Frame::new(Opcode::Close, code.to_be_bytes());
-    let broken: Vec<(&str, Vec<Frame>)> = vec![
-        ("unmasked", vec![Frame::new(Opcode::Text, "{}").unmasked()]),
-        (
-            "a reserved bit",
-            vec![Frame::new(Opcode::Text, "{}").reserved(4)],
-        ),
-        ("opcode 3", vec![Frame::new(Opcode::Other(3), "x")]),
-        ("opcode 11", vec![Frame::new(Opcode::Other(11), "x")]),
-        (
-            "a ping of 126 bytes",
-            vec![Frame::new(Opcode::Ping, vec![0; 126])],
-        ),
-        (
-            "a fragmented ping",
-            vec![Frame::new(Opcode::Ping, "x").more()],
-        ),
-        (
-            "a continuation of nothing",
-            vec![Frame::new(Opcode::Continuation, "x")],
-        ),
-        (
-            "a message inside a message",
-            vec![
-                Frame::new(Opcode::Text, "x").more(),
-                Frame::new(Opcode::Text, "y"),
-            ],
-        ),
-        ("a close of one byte", vec![Frame::new(Opcode::Close, "x")]),
-        ("close code 999", vec![close(999)]),
-        ("close code 1005", vec![close(1005)]),
-    ];
     for connected in [false, true] {
-        for (what, frames) in &broken {
+        for (what, frames) in cases {
             let mut client = if connected {
                 gateway.owner(4)
             } else {
@@ -612,6 +580,58 @@ fn broken_framing_closes_1002() {
         }
     }
     lives(&mut gateway.owner(3));
+}
+
+#[test]
+fn e03_a_frame_without_a_mask_closes_1002() {
+    broken(&[("unmasked", vec![Frame::new(Opcode::Text, "{}").unmasked()])]);
+}
+
+#[test]
+fn e04_reserved_bits_and_opcodes_close_1002() {
+    let bits = |bits| vec![Frame::new(Opcode::Text, "{}").reserved(bits)];
+    broken(&[
+        ("the first reserved bit", bits(4)),
+        ("the second", bits(2)),
+        ("the third", bits(1)),
+        ("opcode 3", vec![Frame::new(Opcode::Other(3), "x")]),
+        ("opcode 11", vec![Frame::new(Opcode::Other(11), "x")]),
+    ]);
+}
+
+#[test]
+fn e05_control_frames_that_are_none_close_1002() {
+    let close = |code: u16| Frame::new(Opcode::Close, code.to_be_bytes());
+    broken(&[
+        (
+            "a ping of 126 bytes",
+            vec![Frame::new(Opcode::Ping, vec![0; 126])],
+        ),
+        (
+            "a fragmented ping",
+            vec![Frame::new(Opcode::Ping, "x").more()],
+        ),
+        ("a close of one byte", vec![Frame::new(Opcode::Close, "x")]),
+        ("close code 999", vec![close(999)]),
+        ("close code 1005", vec![close(1005)]),
+    ]);
+}
+
+#[test]
+fn fragments_out_of_their_order_close_1002() {
+    broken(&[
+        (
+            "a continuation of nothing",
+            vec![Frame::new(Opcode::Continuation, "x")],
+        ),
+        (
+            "a message inside a message",
+            vec![
+                Frame::new(Opcode::Text, "x").more(),
+                Frame::new(Opcode::Text, "y"),
+            ],
+        ),
+    ]);
 }
 
 #[test]
@@ -634,7 +654,7 @@ fn a_ping_is_answered_with_its_own_payload() {
 }
 
 #[test]
-fn a_flood_of_pings_leaves_others_served() {
+fn e08_a_flood_of_pings_leaves_others_served() {
     let gateway = gateway!();
     let flood = gateway.owner(4);
     let mut writer = flood.socket.writer();
@@ -669,7 +689,7 @@ fn a_close_is_answered_with_the_same_code() {
 }
 
 #[test]
-fn a_message_of_25_mib_is_taken_and_one_byte_more_closes_1009() {
+fn e12_a_message_of_25_mib_is_taken_and_one_byte_more_closes_1009() {
     let gateway = gateway!();
     let request = |bytes: usize| {
         let bare = json!({"type": "req", "id": "", "method": "no.such.method", "params": ""});
@@ -706,7 +726,7 @@ fn a_message_of_25_mib_is_taken_and_one_byte_more_closes_1009() {
 }
 
 #[test]
-fn the_eleventh_role_error_in_a_row_is_answered_and_closes() {
+fn e17_the_eleventh_role_error_in_a_row_is_answered_and_closes() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let mut client = gateway.owner(protocol);

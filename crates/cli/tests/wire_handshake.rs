@@ -47,7 +47,7 @@ fn good(protocol: u32) -> Value {
 }
 
 #[test]
-fn text_that_is_no_json_closes_1000_without_a_word() {
+fn e13_text_that_is_no_json_closes_1000_without_a_word() {
     let gateway = gateway!();
     for text in [
         "hello",
@@ -66,7 +66,7 @@ fn text_that_is_no_json_closes_1000_without_a_word() {
 }
 
 #[test]
-fn json_that_is_no_request_closes_1008_without_a_response() {
+fn e13_json_that_is_no_request_closes_1008_without_a_response() {
     let gateway = gateway!();
     let whole = good(3);
     for text in [
@@ -99,7 +99,7 @@ fn json_that_is_no_request_closes_1008_without_a_response() {
 }
 
 #[test]
-fn a_first_request_other_than_connect_is_answered_and_closed() {
+fn e18_a_first_request_other_than_connect_is_answered_and_closed() {
     let gateway = gateway!();
     let text = "invalid handshake: first request must be connect";
     for method in [
@@ -354,7 +354,7 @@ fn a_worker_is_turned_away_on_this_path() {
 }
 
 #[test]
-fn an_unknown_role_is_refused() {
+fn e31_an_unknown_role_is_refused() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         for role in [
@@ -393,7 +393,7 @@ fn the_newest_common_protocol_is_spoken() {
 }
 
 #[test]
-fn no_common_protocol_closes_1002_with_the_details_of_the_callers_dialect() {
+fn e19_no_common_protocol_closes_1002_with_the_details_of_the_callers_dialect() {
     let gateway = gateway!();
     for (min, max) in [(1, 2), (2, 2), (1, 1), (5, 9), (99, 99), (4, 3), (9, 1)] {
         let refusal = gateway.refusal(&Connect::new(3).range(min, max).token(TOKEN));
@@ -432,7 +432,7 @@ fn a_first_message_of_65536_bytes_is_taken() {
 }
 
 #[test]
-fn a_first_message_of_65537_bytes_closes_1009_without_a_reason() {
+fn e01_a_first_message_of_65537_bytes_closes_1009_without_a_reason() {
     let gateway = gateway!();
     let text = padded(65_537);
     for fragments in [1, 3, 65] {
@@ -447,7 +447,7 @@ fn a_first_message_of_65537_bytes_closes_1009_without_a_reason() {
 }
 
 #[test]
-fn an_announced_giant_is_refused_at_its_header() {
+fn e02_an_announced_giant_is_refused_at_its_header() {
     let gateway = gateway!();
     for length in [65_537, 1 << 40, (1 << 63) - 1] {
         let mut client = gateway.client();
@@ -490,7 +490,7 @@ fn send_in(client: &mut clawgate_testkit::Client, text: &str, fragments: usize) 
 }
 
 #[test]
-fn silence_closes_1000_at_the_deadline() {
+fn e10_silence_closes_1000_at_the_deadline() {
     let config = json!({"gateway": {
         "auth": {"mode": "token", "token": TOKEN}, "handshakeTimeoutMs": 200,
     }});
@@ -525,7 +525,7 @@ fn the_deadline_is_fifteen_seconds_unless_configured() {
 }
 
 #[test]
-fn scopes_with_control_characters_or_of_great_length_are_refused() {
+fn e32_scopes_with_control_characters_or_of_great_length_are_refused() {
     let gateway = gateway!();
     for scope in ["operator.read\n", "operator\u{0}.read", &"x".repeat(10_000)] {
         let refusal = gateway.refusal(&Connect::new(4).token(TOKEN).scopes(&[scope]));
@@ -535,7 +535,7 @@ fn scopes_with_control_characters_or_of_great_length_are_refused() {
 }
 
 #[test]
-fn scope_names_are_literal_and_there_is_no_wildcard() {
+fn e32_scope_names_are_literal_and_there_is_no_wildcard() {
     let gateway = gateway!();
     for scope in [
         "operator.admin ",
@@ -561,7 +561,7 @@ fn scope_names_are_literal_and_there_is_no_wildcard() {
 }
 
 #[test]
-fn duplicate_scopes_count_once_and_keep_their_order() {
+fn e32_duplicate_scopes_count_once_and_keep_their_order() {
     let gateway = gateway!();
     let asked = ["operator.write", "operator.read", "operator.write"];
     let (_, hello) = gateway.welcome(&Connect::new(4).token(TOKEN).scopes(&asked));
@@ -584,7 +584,7 @@ fn a_proof_covers_repeated_scopes_as_they_were_sent() {
 }
 
 #[test]
-fn ten_thousand_scopes_do_not_slow_the_gateway() {
+fn e32_ten_thousand_scopes_do_not_slow_the_gateway() {
     let gateway = gateway!();
     let many: Vec<String> = (0..3_000).map(|n| format!("operator.x{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -929,7 +929,7 @@ fn the_hello_lists_exactly_what_the_table_knows() {
 }
 
 #[test]
-fn every_scope_alone_opens_exactly_its_own_methods() {
+fn e61_every_scope_alone_opens_exactly_its_own_methods() {
     let gateway = gateway!();
     let mut probes = 0;
     for protocol in DIALECTS {
@@ -980,7 +980,7 @@ fn every_scope_alone_opens_exactly_its_own_methods() {
 }
 
 #[test]
-fn a_session_without_scopes_may_look_at_health_and_at_itself() {
+fn e61_a_session_without_scopes_may_look_at_health_and_at_itself() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         let (mut client, _) = gateway.welcome(&Connect::new(protocol).token(TOKEN).scopes(&[]));
@@ -1001,7 +1001,7 @@ fn a_session_without_scopes_may_look_at_health_and_at_itself() {
 }
 
 #[test]
-fn a_node_may_call_nothing_of_an_operators() {
+fn e61_a_node_may_call_nothing_of_an_operators() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         for (method, wanted) in &table(protocol) {
@@ -1173,7 +1173,7 @@ fn a_listed_method_is_known_and_an_unknown_one_is_not_listed() {
 }
 
 #[test]
-fn both_signed_texts_are_taken_and_the_one_without_a_nonce_is_not() {
+fn e26_both_signed_texts_are_taken_and_the_one_without_a_nonce_is_not() {
     let gateway = gateway!();
     for protocol in DIALECTS {
         for form in [SignedForm::V3, SignedForm::V2] {
@@ -1192,7 +1192,7 @@ fn both_signed_texts_are_taken_and_the_one_without_a_nonce_is_not() {
 }
 
 #[test]
-fn a_proof_may_be_two_minutes_off_and_no_more() {
+fn e27_a_proof_may_be_two_minutes_off_and_no_more() {
     let gateway = gateway!();
     let now = clawgate_testkit::now_ms;
     for off in [-115_000, 115_000] {
@@ -1229,7 +1229,7 @@ fn a_proof_may_be_two_minutes_off_and_no_more() {
 }
 
 #[test]
-fn a_proof_is_bound_to_the_nonce_of_its_socket() {
+fn e26_a_proof_is_bound_to_the_nonce_of_its_socket() {
     let gateway = gateway!();
     let other = gateway.client();
     let stolen = Connect::new(4)
@@ -1249,7 +1249,7 @@ fn a_proof_is_bound_to_the_nonce_of_its_socket() {
 }
 
 #[test]
-fn a_proof_covers_everything_that_matters() {
+fn e28_a_proof_covers_everything_that_matters() {
     type Tamper = fn(&mut Value);
     let tampers: &[(&str, Tamper)] = &[
         ("role", |p| p["role"] = "node".into()),

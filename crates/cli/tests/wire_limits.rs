@@ -14,7 +14,7 @@ use clawgate_testkit::{Call, Client, Close, Connect, Frame, Opcode, TOKEN, Upgra
 use serde_json::json;
 
 #[test]
-fn a_flood_of_pings_escapes_neither_the_deadline_nor_leaves_others_waiting() {
+fn e08_a_flood_of_pings_escapes_neither_the_deadline_nor_leaves_others_waiting() {
     let gateway = gateway!(json!({"gateway": {
         "auth": {"mode": "token", "token": TOKEN}, "handshakeTimeoutMs": 1_000,
     }}));
@@ -85,7 +85,7 @@ fn floods_of_tiny_messages_leave_others_served() {
 }
 
 #[test]
-fn sockets_that_say_nothing_leave_room_for_clients_of_this_machine() {
+fn e11_sockets_that_say_nothing_leave_room_for_clients_of_this_machine() {
     clawgate_testkit::raise_descriptor_limit();
     let gateway = gateway!();
     // Those that said hello are not counted any more.
@@ -141,7 +141,7 @@ fn every_refusal_has_its_line_with_a_code() {
 }
 
 #[test]
-fn a_flood_of_refusals_is_written_as_a_number() {
+fn e17_a_flood_of_refusals_is_written_as_a_number() {
     let gateway = gateway!();
     let mut client = gateway.owner(4);
     let ids: Vec<String> = (0..300)

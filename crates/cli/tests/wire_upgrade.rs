@@ -132,7 +132,7 @@ fn an_authorization_header_is_neither_needed_nor_looked_at() {
 }
 
 #[test]
-fn a_token_in_the_address_is_neither_a_credential_nor_logged() {
+fn e41_a_token_in_the_address_is_neither_a_credential_nor_logged() {
     let gateway = gateway!();
     let upgrade = Upgrade::new().path(&format!("/?token={TOKEN}"));
     let mut client = Client::open_with(gateway.address(), &upgrade).unwrap();
@@ -221,7 +221,7 @@ fn an_unknown_path_is_404_in_plain_text() {
 }
 
 #[test]
-fn an_answer_to_a_stranger_names_no_version() {
+fn e48_an_answer_to_a_stranger_names_no_version() {
     let gateway = gateway!();
     for path in ["/", "/healthz", "/readyz"] {
         let answer = request(gateway.address(), "GET", path, &[]);
@@ -234,7 +234,7 @@ fn an_answer_to_a_stranger_names_no_version() {
 }
 
 #[test]
-fn a_proxied_upgrade_can_be_refused_with_the_words_of_wire_4() {
+fn e37_a_proxied_upgrade_can_be_refused_with_the_words_of_wire_4() {
     let config = json!({"gateway": {
         "auth": {"mode": "token", "token": TOKEN}, "proxy": {"unattributed": "refuse"},
     }});
@@ -265,7 +265,7 @@ fn a_proxied_upgrade_can_be_refused_with_the_words_of_wire_4() {
 }
 
 #[test]
-fn unattributed_proxies_are_named_once_with_the_fix() {
+fn e37_unattributed_proxies_are_named_once_with_the_fix() {
     let gateway = gateway!();
     for _ in 0..3 {
         let mut client = gateway.client_with(&[("X-Forwarded-For", "203.0.113.9")]);
@@ -281,7 +281,7 @@ fn unattributed_proxies_are_named_once_with_the_fix() {
 }
 
 #[test]
-fn half_a_request_head_does_not_hold_up_others() {
+fn e09_half_a_request_head_does_not_hold_up_others() {
     let gateway = gateway!();
     let mut slow = std::net::TcpStream::connect(gateway.address()).unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nUpgr")
@@ -290,7 +290,7 @@ fn half_a_request_head_does_not_hold_up_others() {
 }
 
 #[test]
-fn an_oversized_head_is_refused() {
+fn e09_an_oversized_head_is_refused() {
     let gateway = gateway!();
     let mut stream = std::net::TcpStream::connect(gateway.address()).unwrap();
     stream
@@ -312,7 +312,7 @@ fn an_oversized_head_is_refused() {
 }
 
 #[test]
-fn many_idle_sockets_leave_room_for_a_local_client() {
+fn e11_many_idle_sockets_leave_room_for_a_local_client() {
     let gateway = gateway!();
     let idle: Vec<Client> = (0..200).map(|_| gateway.client()).collect();
     gateway.owner(3).call("health", &json!({}));
@@ -358,7 +358,7 @@ fn a_gateway_on_loopback_is_not_reachable_elsewhere() {
 }
 
 #[test]
-fn an_open_mode_on_a_public_address_does_not_start() {
+fn e78_an_open_mode_on_a_public_address_does_not_start() {
     let home = home!(json!({"gateway": {"bind": "lan", "auth": {"mode": "none"}}}));
     let ended = home.start_in_vain();
     assert_eq!(ended.code, Some(78), "{ended:?}");

@@ -123,7 +123,7 @@ pub fn shown(text: &str) -> String {
 }
 
 /// Controls, formatting characters, separators of lines and fillers that have no width.
-fn hides(character: char) -> bool {
+pub fn hides(character: char) -> bool {
     character.is_control()
         || matches!(u32::from(character),
             0xAD | 0x34F | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2

@@ -285,6 +285,11 @@ impl Config {
             }]
         };
         let (exists, raw) = (text.is_some(), text.unwrap_or_default());
+        // A write that was cut short leaves such a file. Its owner had more in mind than defaults.
+        if exists && raw.trim().is_empty() {
+            let words = "is empty; write {} where nothing is to be configured, or remove it";
+            return Err(fail(one("", words.to_owned())));
+        }
         let parsed =
             parse(&raw).map_err(|message| fail(one("", format!("is not JSON5: {message}"))))?;
         let Some(root) = parsed.as_object() else {
@@ -298,6 +303,10 @@ impl Config {
         let gateway = look.section(root, "gateway");
         let auth_section = look.inner(&gateway, "gateway", "auth");
         let ui = look.inner(&gateway, "gateway", "controlUi");
+        for path in included(&parsed) {
+            let words = "names other files, which are not read: write what they hold in its place";
+            look.refuse(&path, words.to_owned());
+        }
         for path in repeated_keys(&raw) {
             if path == "gateway" || path.starts_with("gateway.") {
                 look.refuse(&path, "expected once, found several times".to_owned());
@@ -516,6 +525,35 @@ pub(crate) fn parse(raw: &str) -> Result<Value, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Places that would bring another file in. What is missing without it may be what protects.
+fn included(parsed: &Value) -> Vec<String> {
+    fn below(path: &str, value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let path = match path {
+                        "" => key.clone(),
+                        path => format!("{path}.{key}"),
+                    };
+                    match key.as_str() {
+                        "$include" => found.push(path),
+                        _ => below(&path, value, found),
+                    }
+                }
+            }
+            Value::Array(list) => {
+                for (at, value) in list.iter().enumerate() {
+                    below(&format!("{path}[{at}]"), value, found);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    below("", parsed, &mut found);
+    found
+}
+
 /// Paths of keys that an object holds more than once. Readers differ in which one they take.
 fn repeated_keys(raw: &str) -> Vec<String> {
     let parsed = jsonc_parser::parse_to_ast(
@@ -605,7 +643,9 @@ mod tests {
 
     #[test]
     fn nothing_is_needed() {
-        let config = load("").unwrap();
+        // But an empty file is none.
+        assert!(load("").is_err());
+        let config = load("{}").unwrap();
         assert_eq!(config.port, DEFAULT_PORT);
         assert!(matches!(config.auth, Auth::Token(_)));
         assert!(config.snapshot.warnings.is_empty());

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clawgate_core::approval::hides;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tracing::{
@@ -389,12 +390,11 @@ struct Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}");
-        self.put(field, Value::from(text));
+        self.put(field, Value::from(tame(&format!("{value:?}"))));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, Value::from(value));
+        self.put(field, Value::from(tame(value)));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -408,6 +408,20 @@ impl Visit for Fields {
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field, Value::from(value));
     }
+}
+
+/// What somebody said, as it may stand in a log: what hides or reorders text, or is a control that
+/// JSON lets pass, is written as its number.
+fn tame(text: &str) -> String {
+    let mut tame = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !c.is_ascii() && hides(c) {
+            let _ = write!(tame, "\\u{{{:X}}}", u32::from(c));
+        } else {
+            tame.push(c);
+        }
+    }
+    tame
 }
 
 impl Fields {

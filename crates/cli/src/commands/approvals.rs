@@ -19,7 +19,7 @@ use crate::{
     clock,
     error::{CommandError, CommandResult},
     exit::Exit,
-    output::{Tone, plain, reader_gone, table},
+    output::{Tone, one_line, plain, reader_gone, table},
     session::Link,
     words,
 };
@@ -610,7 +610,10 @@ fn told(context: &Context, pending: &Pending, now: i64) -> String {
     let allow = context
         .globals
         .typed(&format!("clawgate approvals allow {}", pending.id));
-    format!("{page}\n{}", context.output.paint(Tone::Dim, plain(&allow)))
+    format!(
+        "{page}\n{}",
+        context.output.paint(Tone::Dim, one_line(&allow))
+    )
 }
 
 async fn decide(

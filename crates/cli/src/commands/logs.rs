@@ -12,7 +12,7 @@ use crate::{
     app::ConnectArgs,
     error::{CommandError, CommandResult},
     exit::Exit,
-    output::{Output, Tone, plain, reader_gone},
+    output::{Output, Tone, one_line, reader_gone},
     session::Link,
     words,
 };
@@ -109,7 +109,7 @@ async fn tail(context: &Context, args: &LogsArgs, progress: &mut Progress) -> Co
                 "type": "meta", "file": tail.file, "cursor": tail.cursor, "size": tail.size,
             }))?;
         } else if first {
-            output.line(output.paint(Tone::Dim, format!("log file: {}", plain(&tail.file))))?;
+            output.line(output.paint(Tone::Dim, format!("log file: {}", one_line(&tail.file))))?;
         }
         for line in &tail.lines {
             let record = Record::parse(line);
@@ -225,7 +225,7 @@ impl Record {
 
     fn words(&self, output: Output, args: &LogsArgs, raw: &str) -> String {
         let Some(message) = &self.message else {
-            return plain(raw);
+            return one_line(raw);
         };
         let time = if args.local_time {
             let at = self
@@ -239,9 +239,9 @@ impl Record {
             self.time.clone()
         };
         let subsystem = self.subsystem.as_deref().unwrap_or("-");
-        let message = plain(message);
+        let message = one_line(message);
         if args.plain {
-            return plain(&format!("{time} {} {subsystem} {message}", self.level));
+            return one_line(&format!("{time} {} {subsystem} {message}", self.level));
         }
         let tone = match self.level.as_str() {
             "error" | "fatal" => Tone::Bad,
@@ -250,9 +250,9 @@ impl Record {
         };
         format!(
             "{} {} {} {message}",
-            output.paint(Tone::Dim, plain(&time)),
-            output.paint(tone, format!("{:<5}", plain(&self.level))),
-            output.paint(Tone::Bold, plain(subsystem)),
+            output.paint(Tone::Dim, one_line(&time)),
+            output.paint(tone, format!("{:<5}", one_line(&self.level))),
+            output.paint(Tone::Bold, one_line(subsystem)),
         )
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     error::CommandResult,
     exit::Exit,
-    output::{Tone, plain, table},
+    output::{Tone, one_line, table},
     session::Approach,
     words,
 };
@@ -108,7 +108,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> CommandResult {
         context.output.line(format!("security   {summary}"))?;
         for finding in findings.iter().filter(|f| f.severity != Severity::Info) {
             let line = format!("           {}: {}", finding.check_id, finding.title);
-            context.output.line(plain(&line))?;
+            context.output.line(one_line(&line))?;
         }
     }
     Ok(Exit::Ok)
@@ -383,7 +383,7 @@ fn print(
     let width = 9;
     let rows: Vec<String> = rows
         .iter()
-        .map(|(label, value)| format!("{label:<width$}  {}", plain(value)))
+        .map(|(label, value)| format!("{label:<width$}  {}", one_line(value)))
         .collect();
     if !rows.is_empty() {
         output.line(rows.join("\n"))?;
@@ -406,7 +406,7 @@ fn print(
         output.line(table::table(&header, &["session"], rows.collect()))?;
     }
     for hint in facts.hints(approach) {
-        output.line(format!("next: {}", plain(&hint)))?;
+        output.line(format!("next: {}", one_line(&hint)))?;
     }
     Ok(())
 }

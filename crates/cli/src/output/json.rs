@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::is_obeyed;
+
 /// Two blanks of indent, keys in the order in which they came.
 pub(crate) fn pretty(value: &Value) -> String {
     escaped(serde_json::to_string_pretty(value).expect("a JSON value always prints"))
@@ -17,7 +19,7 @@ pub(crate) fn line(value: &Value) -> String {
 /// JSON asks for escapes below U+0020 only; terminals obey some above it too. Escaped they mean
 /// the same to a script and nothing to a terminal.
 fn escaped(text: String) -> String {
-    let obeyed = |c: char| c.is_control() && c != '\n';
+    let obeyed = |c: char| is_obeyed(c) && c != '\n';
     if !text.contains(obeyed) {
         return text;
     }
@@ -40,9 +42,9 @@ mod tests {
 
     #[test]
     fn what_a_terminal_obeys_is_escaped_and_means_the_same() {
-        let value = json!({"a": "\u{1b}[2J\u{9b}2J\u{7f}\n", "b": "ü"});
+        let value = json!({"a": "\u{1b}[2J\u{9b}2J\u{7f}\n\u{202e}", "b": "ü"});
         for text in [pretty(&value), line(&value)] {
-            assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+            assert!(!text.contains(|c: char| is_obeyed(c) && c != '\n'));
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
         }
     }

@@ -117,17 +117,19 @@ fn blocks(header: &[&str], rows: &[Vec<String>]) -> String {
     blocks.join("\n\n")
 }
 
-/// `label   value` lines with the labels in one column.
+/// `label   value` lines with the labels in one column; further lines of a value stand under it, so
+/// that none of them looks like a label.
 pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows
         .iter()
         .map(|(label, _)| label.chars().count())
         .max()
         .unwrap_or(0);
+    let under = format!("\n{:width$}  ", "");
     let lines: Vec<String> = rows
         .iter()
         .map(|(label, value)| {
-            format!("{label:<width$}  {}", plain(value))
+            format!("{label:<width$}  {}", plain(value).replace('\n', &under))
                 .trim_end()
                 .to_owned()
         })

@@ -706,7 +706,7 @@ mod tests {
 
     #[test]
     fn a_configuration_that_says_nothing_opens_nothing() {
-        assert_eq!(ids(""), Vec::<&str>::new());
+        assert_eq!(ids("{}"), Vec::<&str>::new());
     }
 
     #[test]

@@ -371,6 +371,13 @@ fn device(id: &str, found: &Value, now_ms: i64) -> Result<Device, String> {
         .get("tokens")
         .and_then(Value::as_object)
         .unwrap_or(&empty);
+    // The oldest records name neither roles nor scopes: what was approved is what their tokens carry
+    // that were not taken away.
+    let is_live = |token: &Value| token.get("revokedAtMs").is_none_or(Value::is_null);
+    if names.is_empty() {
+        let live = tokens.iter().filter(|(_, token)| is_live(token));
+        names.extend(live.map(|(name, _)| name.clone()));
+    }
     let mut approved: Vec<Approved> = Vec::new();
     let mut kept = Vec::new();
     for name in names {
@@ -382,7 +389,11 @@ fn device(id: &str, found: &Value, now_ms: i64) -> Result<Device, String> {
         let carried = scopes(token.and_then(|token| token.get("scopes")))?;
         // The record's scopes are those of all its roles; they are an operator's.
         let scopes = match role {
-            Role::Operator => scopes(found.get("approvedScopes").or(found.get("scopes")))?,
+            Role::Operator => match found.get("approvedScopes").or(found.get("scopes")) {
+                Some(list) => scopes(Some(list))?,
+                None if token.is_some_and(is_live) => carried.clone(),
+                None => ScopeSet::default(),
+            },
             Role::Node => carried.clone(),
         };
         let carried = carried.covered_by(&scopes);

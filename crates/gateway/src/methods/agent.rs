@@ -435,14 +435,14 @@ pub(crate) fn tools(call: &Call<'_>) -> Answer {
     })
 }
 
-/// Memory search is not there; this says so in the original's shape.
+/// How notes are searched, in the original's shape, which knows embeddings alone.
 pub(crate) fn memory(call: &Call<'_>) -> Answer {
     now(|| {
         let roster = call.gateway.roster();
         Ok(Reply::json(&json!({
             "agentId": roster.default_id,
             "provider": "none",
-            "embedding": {"ok": false, "error": "memory search is not available in this gateway"},
+            "embedding": {"ok": false, "error": "notes are searched by their words; no embeddings are used"},
         })))
     })
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use clawgate_core::{Dialect, Scope};
+use clawgate_core::{Dialect, Scope, session::SessionKey};
 use clawgate_protocol::{
     ErrorShape,
     event::Event,
@@ -121,6 +121,10 @@ pub(crate) fn wake(call: &Call<'_>) -> Answer {
         }
         call.check(&value, &Shape::Object(WAKE))?;
         let params: WakeParams = call.parse(value)?;
+        if let Some(key) = &params.session_key {
+            SessionKey::read(key, None, call.gateway.default_agent())
+                .map_err(|bad| call.bad_key("sessionKey", bad))?;
+        }
         let key = call.gateway.session_to_wake(&params)?;
         Ok((params.text.trim().to_owned(), key, params.mode == "now"))
     };

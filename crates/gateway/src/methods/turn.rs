@@ -67,14 +67,24 @@ fn image((place, attachment): (usize, &Value)) -> Result<Image, ErrorShape> {
     if !fits {
         return Err(bad("it is larger than 5 MB"));
     }
-    let is_base64 = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'=');
-    if data.is_empty() || !data.bytes().all(is_base64) {
+    if !is_base64(data) {
         return Err(bad("content must be base64"));
     }
     Ok(Image {
         mime,
         data: data.to_owned(),
     })
+}
+
+/// Whether a text is base64 in the ordinary alphabet, with its end filled up or not.
+fn is_base64(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    let ends = text.len() - body.len();
+    let of_alphabet = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
+    !body.is_empty()
+        && body.len() % 4 != 1
+        && (ends == 0 || (ends <= 2 && text.len().is_multiple_of(4)))
+        && body.bytes().all(of_alphabet)
 }
 
 /// What a person wrote, without what no text has.

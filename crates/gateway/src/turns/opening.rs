@@ -211,7 +211,11 @@ pub(super) fn open(
     let events = tx.take_system_events(key.as_str())?;
     let mut before: Vec<String> = events
         .into_iter()
-        .map(|(text, at_ms)| format!("System: [{}] {text}", calendar.stamp(at_ms)))
+        // Further lines stand under the first: none of them is another line of the system.
+        .map(|(text, at_ms)| {
+            let text = text.replace(['\n', '\r'], "\n  ");
+            format!("System: [{}] {text}", calendar.stamp(at_ms))
+        })
         .collect();
     let mut said = Vec::with_capacity(runs.len());
     for run in runs {

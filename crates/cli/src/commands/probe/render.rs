@@ -4,7 +4,7 @@ use super::{Facts, facts::HelloSeen};
 use crate::{
     commands::Context,
     error::CommandResult,
-    output::{Tone, plain},
+    output::{Tone, one_line},
     session::Approach,
     words,
 };
@@ -30,11 +30,11 @@ pub(crate) fn print(context: &Context, approach: &Approach, facts: &Facts) -> Co
         } else {
             output.paint(Tone::Bad, "no ")
         };
-        output.line(format!("  {name:<10}  {mark}  {}", plain(&evidence)))?;
+        output.line(format!("  {name:<10}  {mark}  {}", one_line(&evidence)))?;
     }
     if facts.attempts.len() > 1 {
         let tried = crate::error::attempts_words(&facts.attempts);
-        output.line(output.paint(Tone::Dim, format!("  tried: {}", plain(&tried))))?;
+        output.line(output.paint(Tone::Dim, format!("  tried: {}", one_line(&tried))))?;
     }
     if let Some(HelloSeen { hello, .. }) = &facts.hello {
         let missing = facts.missing();
@@ -42,11 +42,11 @@ pub(crate) fn print(context: &Context, approach: &Approach, facts: &Facts) -> Co
             if !missing.contains(&why.scope) {
                 continue;
             }
-            output.line(format!("  missing {}", plain(&words::why_missing(why))))?;
+            output.line(format!("  missing {}", one_line(&words::why_missing(why))))?;
         }
     }
     for hint in facts.hints(approach) {
-        output.line(format!("  next: {}", plain(&hint)))?;
+        output.line(format!("  next: {}", one_line(&hint)))?;
     }
     Ok(())
 }

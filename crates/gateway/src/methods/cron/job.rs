@@ -3,10 +3,12 @@
 
 use clawgate_core::{
     JobId,
+    agent::MAIN,
     cron::{
         self, CatchUpMode, DISABLE_AFTER, Job as Plan, Overlap, Schedule as Due, ScheduleError,
         Zone, check_at, format_at, parse_at,
     },
+    session::SessionKey,
 };
 use clawgate_protocol::{
     ErrorShape,
@@ -93,12 +95,19 @@ pub(super) fn known_target(params: &Value) -> Result<(), ErrorShape> {
 }
 
 fn is_session(key: &str) -> bool {
-    !key.trim().is_empty() && key.len() <= 512 && !key.chars().any(char::is_control)
+    SessionKey::read(key, None, MAIN).is_ok()
 }
 
 /// `current` is the session that the caller names; it is kept under that session's key, because
-/// "current" means nothing later.
+/// "current" means nothing later. A key that is none is refused: no run could use it.
 pub(super) fn settle_target(params: &mut Value) -> Result<(), ErrorShape> {
+    let key = params.get("sessionKey").and_then(Value::as_str);
+    if key.is_some_and(|key| !is_session(key)) {
+        return Err(refused(
+            "SESSION_KEY_INVALID",
+            "sessionKey is no key of a session",
+        ));
+    }
     if params.get("sessionTarget").and_then(Value::as_str) != Some("current") {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use std::{
 
 use rmcp::{
     ClientHandler, Peer, RoleClient,
-    service::{NotificationContext, RunningService, serve_client},
+    service::{ClientInitializeError, NotificationContext, RunningService, serve_client},
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -334,6 +334,23 @@ fn pause(failures: u32, why: &str) -> Option<(Instant, String)> {
     Some((Instant::now() + pause, why.to_owned()))
 }
 
+/// What is behind an error, in the words of whoever met it first.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.last().unwrap_or(error).to_string()
+}
+
+/// The same with addresses that end at their `?`.
+fn without_queries(text: &str) -> String {
+    let mut parts = text.split('?');
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find([')', ' ', '"', '\'']).unwrap_or(part.len());
+        kept.push_str(&part[end..]);
+    }
+    kept
+}
+
 async fn start(config: &McpServer, marks: &str) -> Result<Live, String> {
     let changed = Arc::new(Notify::new());
     let ear = Ear {
@@ -356,9 +373,16 @@ async fn start(config: &McpServer, marks: &str) -> Result<Live, String> {
             (Box::pin(serve_client(ear, transport)).await, None)
         }
     };
-    let service = service.map_err(|error| {
-        let said = error.to_string();
-        format!("it does not speak the protocol: {}", list::cut(&said, 300))
+    let service = service.map_err(|error| match error {
+        ClientInitializeError::TransportError { error, .. } => {
+            // It names the address, in which somebody may have put a key.
+            let said = without_queries(&cause(&*error.error));
+            format!("it cannot be spoken to: {}", list::cut(&said, 300))
+        }
+        other => {
+            let said = other.to_string();
+            format!("it does not speak the protocol: {}", list::cut(&said, 300))
+        }
     })?;
     let offered = Arc::new(list::of(config, service.peer()).await?);
     tracing::info!(server = %config.name, tools = offered.len(), "a tool server runs");

@@ -357,6 +357,7 @@ fn servers_are_listed_without_being_started_and_one_is_tried_by_hand() {
         let mut config = token_config();
         config["mcp"] = json!({"servers": {
             "far": web.server(),
+            "gone": {"url": format!("http://127.0.0.1:1/mcp?key={SECRET}")},
             "off": {"command": "off", "enabled": false},
             "small": server("well"),
             "wrong": server("hangs"),
@@ -393,6 +394,7 @@ fn servers_are_listed_without_being_started_and_one_is_tried_by_hand() {
         rows,
         [
             ["far", "http", "enabled"],
+            ["gone", "http", "enabled"],
             ["off", "stdio", "disabled"],
             ["small", "stdio", "enabled"],
             ["wrong", "stdio", "enabled"],
@@ -409,6 +411,9 @@ fn servers_are_listed_without_being_started_and_one_is_tried_by_hand() {
     let (code, text) = run(&["probe", "wrong", "--json"]);
     assert_eq!(code, Some(1));
     assert!(text.contains("did not start in"), "{text}");
+    let (code, text) = run(&["probe", "gone", "--json"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("cannot be spoken to"), "{text}");
     let (code, text) = run(&["probe", "nobody", "--json"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("SERVER_UNKNOWN"), "{text}");

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Offered, list::cut};
+use super::{Offered, list::cut, without_queries};
 use crate::{
     model::ToolSpec,
     tool::{Output, Tool, Working},
@@ -53,7 +53,8 @@ impl ServerTool {
         arguments: &Value,
         stop: &CancellationToken,
     ) -> Result<CallToolResult, String> {
-        let failed = |error: rmcp::ServiceError| cut(&error.to_string(), 1_000).to_owned();
+        let failed =
+            |error: rmcp::ServiceError| cut(&without_queries(&error.to_string()), 1_000).to_owned();
         let mut params = CallToolRequestParams::new(self.offered.own.clone());
         params.arguments = arguments.as_object().cloned();
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));

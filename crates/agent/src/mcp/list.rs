@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rmcp::{Peer, RoleClient, model::PaginatedRequestParams};
 use serde_json::Value;
 
-use super::{McpServer, Offered};
+use super::{McpServer, Offered, without_queries};
 use crate::model::ToolSpec;
 
 /// Tools of one server.
@@ -34,7 +34,7 @@ pub(super) async fn of(
         let page = page.map_err(|error| {
             format!(
                 "it does not list its tools: {}",
-                cut(&error.to_string(), 300)
+                cut(&without_queries(&error.to_string()), 300)
             )
         })?;
         for tool in page.tools {

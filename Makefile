@@ -4,7 +4,7 @@ CARGO ?= cargo
 ARGS ?=
 BIN ?=
 
-.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui clients conformance torture
+.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui foreign-page clients conformance torture
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -19,6 +19,7 @@ help:
 	@echo 'make doc          the documentation of the code'
 	@echo 'make interop      the real OpenClaw client against this gateway (needs the interop kit)'
 	@echo 'make control-ui   the published Control UI in a real browser against this gateway (sets itself up)'
+	@echo 'make foreign-page a page of a stranger in a real browser against this gateway (sets itself up)'
 	@echo 'make conformance  the dialogues of tests/conformance against any gateway'
 	@echo '                  (ARGS="--url ws://127.0.0.1:18789 --token TOKEN")'
 	@echo 'make clients      the published clients of wire 4 against this gateway (needs npm)'
@@ -56,6 +57,9 @@ interop:
 
 control-ui:
 	@tests/control-ui/run $(ARGS)
+
+foreign-page:
+	@tests/foreign-page/run $(ARGS)
 
 conformance:
 	@$(CARGO) run --locked -q -p clawgate-testkit --bin conformance -- $(ARGS)

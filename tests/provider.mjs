@@ -47,6 +47,11 @@ export async function startProvider() {
     gone: 0,
     /** Lets an answer to STEP go on. */
     go: () => waiting.shift()?.(),
+    /** Waits until it was asked so often. */
+    untilAsked: (many) => new Promise((resolve) => {
+      lookers.push(() => provider.asked.length >= many && resolve());
+      lookers.at(-1)();
+    }),
     /** Waits until so many were left. */
     untilGone: (many) => new Promise((resolve) => {
       lookers.push(() => provider.gone >= many && resolve());
@@ -55,6 +60,7 @@ export async function startProvider() {
   };
   const answer = async (body, res) => {
     provider.asked.push(body);
+    for (const look of lookers) look();
     const last = body.messages.at(-1);
     const asks = last.role === "tool" ? "" : textOf(body.messages.findLast(({ role }) => role === "user") ?? last);
     if (asks.includes("REFUSED")) {

@@ -1,12 +1,11 @@
 // Drives the Control UI through everything that it has; see ./run.
 
-import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { endsWithUs, openBrowser, within } from "./browser.mjs";
-import { Device, Peer } from "./peer.mjs";
+import { openBrowser, within } from "../browser/browser.mjs";
+import { startProgram } from "../browser/gateway.mjs";
+import { Device, Peer } from "../browser/peer.mjs";
 import { names, tabs } from "./tabs.mjs";
 import { BEFORE_TOOL, SLOW_WORDS, WORDS, configOf, startProvider } from "../provider.mjs";
 
@@ -22,7 +21,6 @@ const ELSEWHERE = { "X-Forwarded-For": "203.0.113.9" };
 
 /** Starts a gateway with the UI, and models of a provider, on a state directory of its own. */
 async function startGateway(models) {
-  const home = mkdtempSync(join(tmpdir(), "control-ui-gateway-"));
   const token = "control-ui-shared-token";
   const config = {
     gateway: {
@@ -30,27 +28,7 @@ async function startGateway(models) {
     },
     ...models, agents: { ...models.agents, list: [{ id: "main", identity: { name: names.agent } }] },
   };
-  writeFileSync(join(home, "clawgate.json"), JSON.stringify(config, null, 2));
-  const child = endsWithUs(spawn(options.bin, ["gateway", "run", "--port", "0", "--state-dir", join(home, "state"), "--config",
-    join(home, "clawgate.json")], {
-    env: { HOME: home, PATH: process.env.PATH, NO_COLOR: "1" }, stdio: ["ignore", "ignore", "pipe"],
-  }));
-  let said = "";
-  const address = await within(new Promise((resolve, reject) => {
-    child.stderr.on("data", (data) => {
-      said += data;
-      const found = said.match(/listening url=ws:\/\/(\S+)/);
-      if (found) resolve(`http://${found[1]}/`);
-    });
-    child.once("exit", () => reject(new Error(`the gateway ended: ${said}`)));
-  }), () => `the gateway does not start: ${said}`);
-  const close = async () => {
-    const gone = new Promise((resolve) => child.once("exit", resolve));
-    child.kill();
-    await within(gone, "the gateway does not end");
-    rmSync(home, { recursive: true, force: true });
-  };
-  return { address, token, close };
+  return { ...await startProgram(options.bin, config), token };
 }
 
 /** Everything that the tabs should show. What cannot be made is told, and then missing on its tab. */

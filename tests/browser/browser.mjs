@@ -24,13 +24,18 @@ export function endsWithUs(child) {
 }
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
-/** Starts Chromium without a window and without a way to other hosts; gives its one page. */
-export async function openBrowser(program) {
+/**
+ * Starts Chromium without a window and without a way to other hosts; gives its one page. `hosts` are names
+ * that lead to this machine in it.
+ */
+export async function openBrowser(program, hosts = []) {
+  const rules = [...hosts.map((host) => `MAP ${host} 127.0.0.1`), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"].join(", ");
   const profile = mkdtempSync(join(tmpdir(), "control-ui-"));
   const child = endsWithUs(spawn(program, [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--remote-debugging-port=0", `--user-data-dir=${profile}`, "--window-size=1400,1000", "--lang=en-US",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "about:blank",
+    `--host-resolver-rules=${rules}`, "--disable-background-networking", "--disable-component-update",
+    "about:blank",
   ], { stdio: ["ignore", "ignore", "pipe"] }));
   let said = "";
   const address = await within(new Promise((resolve, reject) => {

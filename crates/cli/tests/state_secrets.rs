@@ -211,3 +211,68 @@ fn e74_a_log_line_cannot_be_forged_through_what_a_client_says() {
         assert!(!line.contains('\u{1b}'), "{line:?}");
     }
 }
+
+/// Runs a command where a crash would leave a core dump, ends it by SIGABRT, and gives the files left there.
+#[cfg(target_os = "linux")]
+fn left_by_a_crash(command: &str, is_ready: impl Fn(&str) -> bool) -> Vec<String> {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+    let place = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("ulimit -c unlimited; exec {command}")])
+        .current_dir(place.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh is there");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    assert!(
+        lines.any(|line| is_ready(&line.expect("text"))),
+        "it does not come up"
+    );
+    let kill = format!("kill -ABRT {}", child.id());
+    let killed = Command::new("sh").args(["-c", &kill]).status();
+    assert!(killed.expect("sh is there").success(), "{kill}");
+    let ended = child.wait().expect("it ends");
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&ended),
+        Some(6),
+        "{ended}"
+    );
+    std::fs::read_dir(place.path())
+        .expect("the directory")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn e65_a_crash_leaves_no_core_dump() {
+    // Where the system gives dumps to a program of its own, nothing is to be seen either way.
+    let other = left_by_a_crash("sh -c 'echo here >&2; exec sleep 600'", |line| {
+        line == "here"
+    });
+    let home = home!(config(
+        &json!({"mode": "token", "token": canary("gateway-token")})
+    ));
+    let gateway = format!(
+        "{} gateway run --port 0 --state-dir {} --config {}",
+        env!("CARGO_BIN_EXE_clawgate"),
+        home.state().display(),
+        home.config().display()
+    );
+    let ours = left_by_a_crash(&gateway, |line| line.contains("listening"));
+    assert_eq!(
+        ours,
+        Vec::<String>::new(),
+        "another program leaves {other:?}"
+    );
+}

@@ -159,6 +159,7 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     for issue in &config.snapshot.warnings {
         tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
     }
+    keep_memory_private();
     listen::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
@@ -172,6 +173,17 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     let outcome = outcome.map(|store| store.close());
     drop(log_guard);
     outcome
+}
+
+/// A crash leaves no file with secrets in it, and no other program of the same user looks into this one.
+/// What it starts is as it always is: that ends with `exec`.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "a crash could leave a core dump with secrets in it");
+    }
 }
 
 fn sources(options: &RunOptions) -> Sources {

@@ -13,7 +13,8 @@ help:
 	@echo '                  or ARGS="--base-url URL --model ID"; BIN=PATH builds nothing)'
 	@echo 'make test         every test'
 	@echo 'make llm          turns on a real model (sets up a small one)'
-	@echo 'make torture      kill -9 ten thousand times, and a hundred thousand simulated schedules'
+	@echo 'make torture      kill -9 ten thousand times under jobs and under changes of everything,'
+	@echo '                  and a hundred thousand simulated schedules'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
 	@echo 'make doc          the documentation of the code'
@@ -71,3 +72,4 @@ clients:
 torture:
 	CLAWGATE_SEEDS=100000 $(CARGO) test --locked -p clawgate-core --test cron_planner -- --nocapture
 	CLAWGATE_KILLS=10000 $(CARGO) test --locked -p clawgate-cli --test cron_torture -- --nocapture
+	CLAWGATE_KILLS=10000 $(CARGO) test --locked -p clawgate-cli --test state_torture -- --nocapture

@@ -10,7 +10,7 @@
 mod terminal;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
@@ -21,7 +21,11 @@ use std::{
     },
 };
 
-use clawgate_testkit::{Connect, Device, Home, OPERATOR, TestGateway, gateway, home, token_config};
+use clawgate_testkit::{
+    Connect, Device, Home, OPERATOR, TestGateway, gateway, home,
+    provider::{Dialect, Provider},
+    token_config,
+};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -603,4 +607,243 @@ fn an_archive_that_leads_out_of_its_directory_is_refused() {
         is_refused(&path, "BACKUP_DAMAGED", "");
     }
     assert!(!Path::new("/tmp/clawgate-escaped").exists());
+}
+
+/// Every row of every table, and what the schema is.
+fn rows(database: &Path) -> BTreeMap<String, Vec<String>> {
+    let db = rusqlite::Connection::open(database).unwrap();
+    let all = |sql: &str| -> Vec<String> {
+        let mut statement = db.prepare(sql).unwrap();
+        let columns = statement.column_count();
+        let mut found: Vec<String> = statement
+            .query_map([], |row| {
+                (0..columns)
+                    .map(|at| Ok(format!("{:?}", row.get_ref(at)?)))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(|values| values.join(" "))
+            })
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        found.sort();
+        found
+    };
+    let names = db
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<Vec<String>, _>>()
+        .unwrap();
+    let mut found: BTreeMap<String, Vec<String>> = names
+        .into_iter()
+        .map(|name| {
+            let rows = all(&format!("SELECT * FROM {name}"));
+            (name, rows)
+        })
+        .collect();
+    let schema = all("SELECT type, name, sql FROM sqlite_schema");
+    found.insert("the schema".to_owned(), schema);
+    found
+}
+
+/// Files of a state that a backup holds, but the database, with their bytes.
+fn files(state: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![state.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(state).unwrap().to_owned();
+            let text = name.display().to_string();
+            if path.is_dir() {
+                left.extend((text != "logs").then_some(path));
+            } else if !text.starts_with("clawgate.sqlite") && !text.ends_with(".lock") {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Something of everything that a gateway keeps.
+fn full_state(gateway: &TestGateway) {
+    let mut owner = gateway.owner(4);
+    let device = Device::new();
+    let connect = |device: &Device| {
+        Connect::new(4)
+            .token(clawgate_testkit::TOKEN)
+            .device(device)
+            .scopes(&["operator.read"])
+    };
+    let asks = |device: &Device| -> Value {
+        let refusal = gateway.from_afar(&connect(device)).map(drop).unwrap_err();
+        refusal.error.unwrap().detail("requestId").clone()
+    };
+    let id = asks(&device);
+    owner.call("device.pair.approve", &json!({"requestId": id}));
+    gateway.from_afar(&connect(&device)).unwrap();
+    asks(&Device::new());
+    for name in ["kept", "revoked"] {
+        let params = json!({"name": name, "scopes": ["operator.read"]});
+        owner.call("tokens.create", &params);
+    }
+    owner.call("tokens.revoke", &json!({"name": "revoked"}));
+    owner.call("set-heartbeats", &json!({"enabled": false}));
+    owner.call("system-event", &json!({"text": "water the plants"}));
+    let mut posts = job("posts");
+    posts["payload"] = json!({"kind": "command", "argv": ["/bin/echo", "hi"]});
+    posts["delivery"] = json!({"mode": "webhook", "to": "http://127.0.0.1:9/hook"});
+    posts.as_object_mut().unwrap().remove("sessionTarget");
+    let posts = owner.call("cron.add", &posts);
+    owner.call("cron.run", &json!({"id": posts["id"]}));
+    while owner.event("cron")["payload"]["action"] != "delivery" {}
+    let ask = json!({"id": "asked", "command": "ls", "timeoutMs": 3_600_000, "twoPhase": true});
+    owner.call("exec.approval.request", &ask);
+    let policy = owner.call("exec.approvals.get", &json!({}));
+    let file = json!({"version": 1, "defaults": {"security": "allowlist"}});
+    let params = json!({"file": file, "baseHash": policy["hash"]});
+    owner.call("exec.approvals.set", &params);
+    let node = Device::new();
+    let as_node = Connect::new(4)
+        .token(clawgate_testkit::TOKEN)
+        .device(&node)
+        .scopes(&[])
+        .client("node-host", "node")
+        .role("node");
+    gateway.welcome(&as_node);
+    let named = json!({"nodeId": node.id(), "displayName": "Attic"});
+    owner.call("node.rename", &named);
+    let work = json!({"nodeId": node.id(), "type": "status.request"});
+    owner.call("node.pending.enqueue", &work);
+    for (id, approves) in [("old-1", true), ("old-2", false)] {
+        let filed = owner.call("node.pair.request", &json!({"nodeId": id}));
+        if approves {
+            let id = json!({"requestId": filed["request"]["requestId"]});
+            owner.call("node.pair.approve", &id);
+        }
+    }
+    for words in ["read that", "and again"] {
+        let ask = json!({
+            "message": words, "sessionKey": "agent:main:kept", "idempotencyKey": words,
+        });
+        let id = owner.send("agent", &ask);
+        owner.answer(&id);
+        assert_eq!(owner.response()["ok"], true);
+    }
+    owner.call(
+        "sessions.patch",
+        &json!({"key": "agent:main:kept", "label": "kept"}),
+    );
+    owner.call("sessions.reset", &json!({"key": "agent:main:kept"}));
+    let said = json!({"sessionKey": "agent:main:kept", "message": "after the reset"});
+    owner.call("chat.inject", &said);
+}
+
+/// What nothing of this fills: what waits for a phone that sleeps.
+const EMPTY: &[&str] = &["node_actions"];
+
+#[test]
+fn a_restore_has_every_row_and_every_file_of_a_state_with_something_of_everything() {
+    let chat = Dialect::Chat;
+    let call = chat.calls(&[
+        (
+            "c1",
+            "write",
+            json!({"path": "MEMORY.md", "content": "the plants are dry"}),
+        ),
+        ("c2", "read", json!({"path": "AGENTS.md"})),
+    ]);
+    let search = chat.calls(&[("c3", "memory_search", json!({"query": "plants"}))]);
+    let provider = Provider::start(vec![call, search, chat.text(&["All ", "is well."])]);
+    let mut config = token_config();
+    config["models"] = json!({"providers": {"scripted": provider.config(chat)}});
+    config["agents"] = json!({"defaults": {"model": "scripted/some-model"}});
+    let mut gateway = gateway!(config);
+    full_state(&gateway);
+    let out = TempDir::new().unwrap();
+    let archive = out.path().join("all.tar.gz");
+    // While it runs, and again when it does not.
+    created(gateway.home(), &archive);
+    gateway.terminate();
+    gateway.ended();
+    let state = gateway.home().state();
+    let (kept, kept_files) = (rows(&state.join("clawgate.sqlite")), files(&state));
+    let empty: Vec<&str> = kept
+        .iter()
+        .filter(|(name, rows)| rows.is_empty() && !name.contains("_search"))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(empty, EMPTY, "of each table something");
+    let stopped = out.path().join("stopped.tar.gz");
+    created(gateway.home(), &stopped);
+    for archive in [&archive, &stopped] {
+        let home = home!(config);
+        drop(restore(archive, &home.state(), &[]).exits(0));
+        let mut found = files(&home.state());
+        // The configuration lies elsewhere, and comes along.
+        let config = found.remove(Path::new("clawgate.json")).unwrap();
+        assert_eq!(config, fs::read(gateway.home().config()).unwrap());
+        let names = |files: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<PathBuf> {
+            files.keys().cloned().collect()
+        };
+        assert_eq!(names(&found), names(&kept_files));
+        assert!(found == kept_files, "a file is another one");
+        let found = rows(&home.state().join("clawgate.sqlite"));
+        for (table, rows) in &kept {
+            assert_eq!(&found[table], rows, "{table}");
+        }
+        assert_eq!(found.len(), kept.len());
+    }
+}
+
+#[test]
+fn a_damaged_state_is_replaced_by_a_backup_as_the_doctor_says_and_kept_as_it_was() {
+    let (_out, archive, gateway) = small();
+    let home = gateway.home();
+    let (state, config) = (home.state(), text(&home.config()));
+    let database = state.join("clawgate.sqlite");
+    let whole = fs::read(&database).unwrap();
+    let mut spoiled = whole.clone();
+    spoiled[4_096..].fill(0x55);
+    for bytes in [
+        &b""[..],
+        b"no database",
+        &whole[..whole.len() / 2],
+        &spoiled,
+    ] {
+        fs::write(&database, bytes).unwrap();
+        let at = text(&state);
+        let args = ["doctor", "--json", "--state-dir", &at, "--config", &config];
+        let report = Terminal::new().run(&args).exits(1).json();
+        let advice = report.to_string();
+        assert!(
+            advice.contains("backup restore ARCHIVE --force"),
+            "{advice}"
+        );
+        let done = restore(&archive, &state, &["--force", "--config", &config]);
+        let done = done.exits(0).json();
+        assert_eq!(fs::read(&database).unwrap().len(), whole.len());
+        let kept = PathBuf::from(done["replaced"].as_str().unwrap());
+        assert_eq!(fs::read(kept.join("clawgate.sqlite")).unwrap(), bytes);
+        assert!(kept.join("identity/local.key").is_file());
+        assert_eq!(
+            fs::read_to_string(kept.join("clawgate.json")).unwrap(),
+            token_config().to_string()
+        );
+        assert!(state.join("logs").is_dir(), "its log goes on");
+        let mode = fs::metadata(&kept).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+    let mut gateway = gateway;
+    gateway.restart();
+    assert_eq!(ids(&gateway).len(), 1);
+    let beside = fs::read_dir(state.parent().unwrap()).unwrap();
+    let archives = beside
+        .filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_str().unwrap().ends_with(".tar.gz")
+        })
+        .count();
+    assert_eq!(archives, 0, "none of what could not be saved");
 }

@@ -184,7 +184,11 @@ pub enum Standing {
     Expired,
 }
 
-/// Where a request stands now. One whose time is over is expired whatever was written down.
+/// How long a request waits at most, milliseconds.
+pub const WAITS_MAX_MS: i64 = 24 * 3_600_000;
+
+/// Where a request stands now. One whose time is over is expired whatever was written down, and so is
+/// one that would wait for longer than any may: the clock went back since.
 pub fn standing(
     decision: Option<Decision>,
     expired: bool,
@@ -193,7 +197,12 @@ pub fn standing(
 ) -> Standing {
     match decision {
         Some(decision) => Standing::Decided(decision),
-        None if expired || now_ms >= expires_at_ms => Standing::Expired,
+        None if expired
+            || now_ms >= expires_at_ms
+            || expires_at_ms.saturating_sub(now_ms) > WAITS_MAX_MS =>
+        {
+            Standing::Expired
+        }
         None => Standing::Waits,
     }
 }
@@ -313,6 +322,9 @@ mod tests {
         assert_eq!(standing(None, false, 10, 9), Standing::Waits);
         assert_eq!(standing(None, false, 10, 10), Standing::Expired);
         assert_eq!(standing(None, true, 10, 9), Standing::Expired);
+        let far = 10 + WAITS_MAX_MS;
+        assert_eq!(standing(None, false, far, 10), Standing::Waits);
+        assert_eq!(standing(None, false, far, 9), Standing::Expired);
         let once = Some(Decision::AllowOnce);
         assert_eq!(
             standing(once, false, 10, 11),

@@ -8,6 +8,11 @@ use clawgate_protocol::proof::pinned;
 
 /// How long a request of the older store waits, milliseconds.
 pub const REQUEST_TTL_MS: i64 = 300_000;
+
+/// Whether the time of such a request is over, also by a clock that went back since.
+pub fn is_over(asked_at_ms: i64, now_ms: i64) -> bool {
+    asked_at_ms.abs_diff(now_ms) >= REQUEST_TTL_MS.unsigned_abs()
+}
 /// Requests that wait at most, of either kind.
 pub const REQUESTS_MAX: usize = 256;
 

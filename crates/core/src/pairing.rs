@@ -60,10 +60,16 @@ pub struct Pending {
     pub asked_at_ms: i64,
 }
 
+/// Whether the time of a request is over. One that was asked later than now by as much is of a clock
+/// that went back since; it would wait for as long as that went.
+pub fn is_over(asked_at_ms: i64, now_ms: i64) -> bool {
+    asked_at_ms.abs_diff(now_ms) >= PENDING_TTL_MS.unsigned_abs()
+}
+
 impl Pending {
     /// Whether its time is over.
     pub fn is_expired(&self, now_ms: i64) -> bool {
-        now_ms - self.asked_at_ms >= PENDING_TTL_MS
+        is_over(self.asked_at_ms, now_ms)
     }
 
     /// Where it came from, as far as one caller can choose: an address, or the network of one.

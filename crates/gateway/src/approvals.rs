@@ -16,7 +16,7 @@ use std::{
 };
 
 use clawgate_core::{
-    approval::{Bound, Decision, Standing, standing},
+    approval::{Bound, Decision, Standing, WAITS_MAX_MS, standing},
     exec_policy::{self, Executable, NotKept},
 };
 use clawgate_protocol::{
@@ -39,8 +39,6 @@ const PENDING_MAX: usize = 256;
 /// Of these, of one caller. Fewer than a connection may have under way, so that somebody who waits
 /// for all of them can still speak.
 const PENDING_EACH_MAX: usize = 32;
-/// The longest that a request waits, milliseconds.
-const TIMEOUT_MS_MAX: i64 = 24 * 3_600_000;
 
 /// Why an approval is not asked for, decided, found or used.
 #[derive(Debug)]
@@ -180,7 +178,7 @@ impl Approvals {
                     if !by.may_act(now) {
                         return Err(ApprovalError::CallerEnded);
                     }
-                    tx.expire_approvals(now)?;
+                    tx.expire_approvals(now, now.saturating_add(WAITS_MAX_MS))?;
                     let requester = bucket(&by.principal);
                     let (all, own) = tx.read().count_pending_approvals(&requester, now)?;
                     if all >= PENDING_MAX || own >= PENDING_EACH_MAX {
@@ -198,7 +196,7 @@ impl Approvals {
                         request: wanted.request.to_string(),
                         digest: wanted.digest,
                         created_at_ms: now,
-                        expires_at_ms: now.saturating_add(wanted.timeout_ms.min(TIMEOUT_MS_MAX)),
+                        expires_at_ms: now.saturating_add(wanted.timeout_ms.min(WAITS_MAX_MS)),
                         expired: false,
                         decision: None,
                         decided_by: None,
@@ -239,7 +237,9 @@ impl Approvals {
                 if approval.decision.is_none() && !approval.expired {
                     // Noted before it is told: what was told does not change.
                     self.store
-                        .write("expiring approvals", move |tx| tx.expire_approvals(now))
+                        .write("expiring approvals", move |tx| {
+                            tx.expire_approvals(now, now.saturating_add(WAITS_MAX_MS))
+                        })
                         .await?;
                 }
                 return Ok(approval);

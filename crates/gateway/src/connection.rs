@@ -477,7 +477,7 @@ impl Session {
             .write_windows
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take(writer, max, crate::clock::now_ms())
+            .take(writer, max, crate::clock::running_ms())
             .map_err(|wait_ms| {
                 let message = format!(
                     "rate limit exceeded for {}; retry after {}s",

@@ -15,7 +15,7 @@ use clawgate_core::{
 use clawgate_protocol::{connect::AuthClaim, proof::local_proof_text};
 
 use crate::{
-    clock::now_ms,
+    clock::running_ms,
     config::{Auth, Config, ProxyAuth, is_secret},
     listen::Request,
     pairing::{Arrival, Pairings},
@@ -43,7 +43,7 @@ impl Guard {
 
     /// Reserves an attempt, or says how many milliseconds there is none.
     pub(crate) fn reserve(&self, purpose: Purpose, source: Source) -> Result<Attempt, u64> {
-        self.lock().reserve(purpose, source, now_ms())
+        self.lock().reserve(purpose, source, running_ms())
     }
 
     pub(crate) fn succeeded(&self, attempt: Attempt) {

@@ -318,7 +318,7 @@ fn unusable(path: &Path, error: &StoreError) -> Finding {
             "use the version of clawgate that wrote it, or a newer one".to_owned()
         }
         _ => format!(
-            "clawgate backup restore ARCHIVE --force (what lies at {} is in no state to be saved)",
+            "clawgate backup restore ARCHIVE --force (what lies at {} is kept beside it)",
             shown(path)
         ),
     })

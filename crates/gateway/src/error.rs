@@ -2,13 +2,16 @@
 
 use clawgate_core::{Dialect, ErrorCode, Scope, authz::Refused, pairing::PairingError};
 use clawgate_protocol::ErrorShape;
-use clawgate_store::StoreError;
+use clawgate_store::{Fault, StoreError};
 use serde_json::{Value, json};
 
 use crate::{
-    approvals::ApprovalError, exec_policy::PolicyError, hub::Principal, nodes::NodeError,
+    approvals::ApprovalError, disk, exec_policy::PolicyError, hub::Principal, nodes::NodeError,
     pairing::ChangeError, tokens::TokenError,
 };
+
+/// How long to wait before a write is tried again on a disk that failed.
+const RETRY_AFTER_MS: u64 = 5_000;
 
 /// A call that is refused by role or scope.
 pub(crate) fn refused(principal: &Principal, refused: &Refused) -> ErrorShape {
@@ -52,9 +55,44 @@ pub(crate) fn internal(doing: &'static str, error: &dyn std::fmt::Display) -> Er
         .with_details(json!({"code": "INTERNAL", "incident": incident.to_string()}))
 }
 
-/// The database failed.
+/// The database failed. Where that is the disk's doing, the caller is told so: it is the operator's to
+/// mend, and no secret.
 pub(crate) fn store(error: &StoreError) -> ErrorShape {
-    internal("database", error)
+    let Some(fault) = error.fault() else {
+        return internal("database", error);
+    };
+    tracing::warn!(%error, "a call failed by the disk");
+    let is_open = matches!((error, fault), (StoreError::Sqlite { .. }, Fault::Unsynced));
+    disk(
+        fault,
+        if is_open {
+            "whether this was changed shows after a restart"
+        } else {
+            "nothing was changed"
+        },
+    )
+}
+
+/// A file could not be read or written.
+pub(crate) fn file(doing: &'static str, error: &std::io::Error) -> ErrorShape {
+    match disk::fault_of(error) {
+        Some(fault) => {
+            tracing::warn!(doing, %error, "a call failed by the disk");
+            disk(fault, "nothing was changed")
+        }
+        None => internal(doing, error),
+    }
+}
+
+fn disk(fault: Fault, changed: &'static str) -> ErrorShape {
+    let advice = disk::advice(fault);
+    let error = ErrorShape::unavailable(format!("{fault}: {changed}; {advice}"))
+        .with_details(json!({"code": disk::code(fault)}));
+    if fault.ends_writing() {
+        error
+    } else {
+        error.retry_after(RETRY_AFTER_MS)
+    }
 }
 
 /// The caller lost its authority while the call waited for its turn. Its socket is being closed.
@@ -203,6 +241,6 @@ pub(crate) fn exec_policy(error: &PolicyError) -> ErrorShape {
         PolicyError::NoBase | PolicyError::Changed => ErrorShape::invalid(error.to_string()),
         PolicyError::Unreadable { .. } => ErrorShape::unavailable(error.to_string())
             .with_details(json!({"code": "EXEC_APPROVALS_UNREADABLE"})),
-        PolicyError::Io { .. } => internal("exec approvals", error),
+        PolicyError::Io { source, .. } => file("exec approvals", source),
     }
 }

@@ -19,7 +19,7 @@ use clawgate_protocol::{
     exec_policy::{Agent, Entry, File, Rest, Rules, Socket, VERSION},
 };
 
-use crate::state::write_private;
+use crate::state::{StateError, write_private};
 
 /// Bytes of a file at most.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -193,8 +193,10 @@ impl PolicyFile {
         if text.len() as u64 > BYTES_MAX {
             return Err(self.unreadable(format!("it would be larger than {BYTES_MAX} bytes")));
         }
-        write_private(&self.path, &text)
-            .map_err(|error| self.io(io::Error::other(error.to_string())))?;
+        write_private(&self.path, &text).map_err(|error| match error {
+            StateError::Io { source, .. } => self.io(source),
+            other => self.io(io::Error::other(other.to_string())),
+        })?;
         let parent = self.path.parent().unwrap_or(Path::new("."));
         fs::File::open(parent)
             .and_then(|directory| directory.sync_all())

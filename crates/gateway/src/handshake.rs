@@ -579,11 +579,7 @@ impl Attempt<'_> {
     }
 
     fn unavailable(&self, error: &StoreError) -> Refusal {
-        let incident = uuid::Uuid::new_v4();
-        tracing::error!(%incident, %error, "a connect failed inside");
-        self.refuse(ErrorShape::unavailable(format!(
-            "internal error (incident {incident})"
-        )))
+        self.refuse(error::store(error))
     }
 }
 

@@ -9,12 +9,13 @@ use std::sync::{
 };
 
 use clawgate_core::heartbeat;
-use clawgate_store::{Read, SessionFilter, StoreError};
+use clawgate_store::{Fault, Read, SessionFilter, StoreError};
 use serde_json::{Value, json};
 
 use crate::{
     clock::now_ms,
     config::{AgentEntry, Config},
+    disk,
     heartbeat::{Beat, PROMPT},
     methods::session::{DefaultModel, Held},
 };
@@ -153,6 +154,8 @@ pub(crate) struct Health {
     glance: RwLock<Arc<Glance>>,
     /// Where sessions are kept.
     sessions_path: String,
+    /// What the disk does, while something is wrong with it.
+    disk: RwLock<Option<Fault>>,
     /// Whether somebody switched them on (1) or off (2).
     heartbeats: AtomicU8,
     text: RwLock<Arc<str>>,
@@ -221,6 +224,7 @@ impl Health {
                 .map_or_else(|| "main".to_owned(), |agent| agent.id.clone()),
             glance: RwLock::new(Arc::new(glance)),
             sessions_path,
+            disk: RwLock::new(None),
             heartbeats: AtomicU8::new(switched(heartbeats)),
             text: RwLock::new(Arc::from("{}")),
             full_text: RwLock::new(Arc::from("{}")),
@@ -248,6 +252,14 @@ impl Health {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .note = note;
+        self.status_changed();
+    }
+
+    /// What the snapshots from now on say of the disk.
+    pub(crate) fn note_disk(&self, fault: Option<Fault>, now_ms: i64) {
+        *self.disk.write().unwrap_or_else(PoisonError::into_inner) = fault;
+        self.refreshed_at_ms.store(0, Ordering::Release);
+        self.refresh(now_ms);
         self.status_changed();
     }
 
@@ -341,8 +353,9 @@ impl Health {
                 row
             })
             .collect();
-        json!({
-            "ok": true,
+        let fault = *self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = json!({
+            "ok": fault.is_none(),
             "ts": now_ms,
             "durationMs": 0,
             "channels": {},
@@ -355,7 +368,15 @@ impl Health {
             "defaultAgentId": self.default_agent(),
             "agents": agents,
             "sessions": sessions(self.default_agent()),
-        })
+        });
+        if let Some(fault) = fault {
+            snapshot["disk"] = json!({
+                "ok": false,
+                "code": disk::code(fault),
+                "message": format!("{fault}: {}", disk::advice(fault)),
+            });
+        }
+        snapshot
     }
 
     pub(crate) fn default_agent(&self) -> &str {

@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod credentials;
 mod diagnosis;
+mod disk;
 mod dispatch;
 mod error;
 mod exec_policy;

@@ -16,7 +16,7 @@ use clawgate_protocol::{
     event::Event,
     frame::{TICK_INTERVAL_MS, to_json},
 };
-use clawgate_store::{Store, StoreError};
+use clawgate_store::{Fault, Store, StoreError};
 use secrecy::SecretString;
 use serde_json::{json, value::RawValue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,6 +27,7 @@ use crate::{
     clock::now_ms,
     config::{Config, ConfigError, Environment, Overrides},
     credentials::Guard,
+    disk,
     exec_policy::PolicyFile,
     health::{Glance, Health},
     heartbeat::{self, Heartbeats},
@@ -134,8 +135,48 @@ impl StartError {
             Self::Listen { port, .. } => Some(format!(
                 "stop what listens on {port}, or use another --port"
             )),
-            Self::State(_) | Self::Store(_) | Self::Logs { .. } | Self::Runtime(_) => None,
+            Self::State(StateError::Io { source, path, .. }) | Self::Logs { source, path } => {
+                of_disk(source, path)
+            }
+            Self::State(StateError::DatabaseGone { .. }) => Some(RESTORE.to_owned()),
+            Self::Store(error) => match error {
+                StoreError::TooNew { .. } => {
+                    Some("use the version of clawgate that wrote it, or a newer one".to_owned())
+                }
+                StoreError::Unusable { .. } | StoreError::Inconsistent { .. } => {
+                    Some(RESTORE.to_owned())
+                }
+                error => match error.fault() {
+                    Some(Fault::Full) => {
+                        Some("make room where the state directory lies: df -h".to_owned())
+                    }
+                    Some(Fault::Refused | Fault::Unsynced) => Some(
+                        "see whether the disk is read only or fails: findmnt, dmesg".to_owned(),
+                    ),
+                    Some(Fault::Damaged) => Some(RESTORE.to_owned()),
+                    None => None,
+                },
+            },
+            Self::State(_) | Self::Runtime(_) => None,
         }
+    }
+}
+
+/// What to do about a state that is not whole.
+const RESTORE: &str = "look at it with: clawgate doctor --deep; bring it back with: clawgate backup restore ARCHIVE --force";
+
+/// The next thing to try with a file that the system refuses.
+fn of_disk(error: &std::io::Error, path: &std::path::Path) -> Option<String> {
+    let path = path.display();
+    match (disk::fault_of(error), error.kind()) {
+        (Some(Fault::Full), _) => Some(format!("make room: df -h {path}")),
+        (Some(_), _) => Some(format!(
+            "see whether the disk is read only or fails: findmnt --target {path}; or use another --state-dir"
+        )),
+        (None, std::io::ErrorKind::PermissionDenied) => Some(format!(
+            "see whose it is: ls -ld {path}; or use another --state-dir"
+        )),
+        (None, _) => None,
     }
 }
 
@@ -248,6 +289,7 @@ async fn serve(
         "listening"
     );
 
+    gateway.tasks.spawn(disk::watch(Arc::clone(&gateway)));
     gateway.tasks.spawn(Arc::clone(&gateway).watch_settings());
     let beating = Arc::clone(&gateway);
     gateway

@@ -82,9 +82,21 @@ impl Waiting {
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                let mut lost = 0_u64;
                 while let Some(Line::Text(line)) = lines.blocking_recv() {
-                    // A line that cannot be written has nowhere else to go.
-                    let _ = writer.write_all(line.as_bytes());
+                    // A line that cannot be written has nowhere else to go. What was written of it is
+                    // ended before the next one, and that one says how many are missing.
+                    let line = match lost {
+                        0 => line,
+                        lost => format!(
+                            "\n{}{line}",
+                            note(&format!("{lost} lines could not be written"))
+                        ),
+                    };
+                    match writer.write_all(line.as_bytes()) {
+                        Ok(()) => lost = 0,
+                        Err(_) => lost += 1,
+                    }
                     let more = untold.swap(0, Ordering::Relaxed);
                     if more > 0 {
                         let text = format!("{more} lines were dropped: too many waited");

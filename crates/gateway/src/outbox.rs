@@ -118,6 +118,10 @@ impl Outbox {
 
     /// Starts what is due and has a place; says how long nothing else is.
     async fn look(&mut self) -> Duration {
+        // What came of an attempt could not be written, and the receiver would be asked again and again.
+        if self.store.fault().is_some() {
+            return STORE_PAUSE;
+        }
         let now = now_ms();
         let found = self
             .store

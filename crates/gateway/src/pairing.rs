@@ -213,7 +213,7 @@ impl Pairings {
             let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
             book.waiting
                 .get(&(arrival.device_id.clone(), arrival.role))
-                .is_some_and(|asked| now_ms() - asked < PENDING_TTL_MS)
+                .is_some_and(|asked| !pairing::is_over(*asked, now_ms()))
         };
         record_of(self.device(&arrival.device_id).as_deref(), arrival, waits)
     }
@@ -514,7 +514,7 @@ impl Pairings {
             let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
             book.waiting
                 .values()
-                .any(|asked| now - *asked >= PENDING_TTL_MS)
+                .any(|asked| pairing::is_over(*asked, now))
         };
         if some_are_over {
             let gone = self
@@ -907,7 +907,7 @@ fn may_end(
 
 /// Drops the requests whose time is over.
 fn expire(tx: &Tx<'_>, now: i64, changes: &mut Changes) -> Result<Vec<Pending>, StoreError> {
-    let gone = tx.expire_pairing_requests(now - PENDING_TTL_MS)?;
+    let gone = tx.expire_pairing_requests(now, PENDING_TTL_MS)?;
     let no_more = |one: &Pending| BookChange::WaitsNoMore(one.device_id.clone(), one.role);
     changes.extend(gone.iter().map(no_more));
     Ok(gone)

@@ -614,7 +614,7 @@ fn touched(old: &Value, new: &Value) -> Vec<String> {
 /// Why nothing was changed, in the words of the wire.
 fn words(unchanged: Unchanged) -> ErrorShape {
     match unchanged {
-        Unchanged::Io(io) => error::internal("the configuration file", &io),
+        Unchanged::Io(io) => error::file("the configuration file", &io),
         Unchanged::Stale => ErrorShape::invalid(
             "config changed since last load; re-run config.get and retry",
         ),

@@ -298,7 +298,8 @@ impl Keys {
                 .map_err(io_error("making", &dir))?;
         }
         let path = |name: &str| dir.join(name);
-        let [local, device_tokens, seed] = if KEY_FILES.iter().all(|name| path(name).exists()) {
+        let is_new = !KEY_FILES.iter().all(|name| path(name).exists());
+        let [local, device_tokens, seed] = if !is_new {
             KEY_FILES.map(|name| key_file(&path(name)))
         } else {
             // Each new file waits for the disk; side by side they wait once.
@@ -309,6 +310,12 @@ impl Keys {
             })
         };
         let (local, device_tokens, seed) = (local?, device_tokens?, seed?);
+        if is_new {
+            // A key that the power takes away takes every token with it that was made by it.
+            File::open(&dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(io_error("writing", &dir))?;
+        }
         let seed: Zeroizing<[u8; 32]> =
             Zeroizing::new(seed.as_slice().try_into().expect("key_file gives 32 bytes"));
         let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
@@ -408,6 +415,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&draft, path))
+        .inspect_err(|_| drop(fs::remove_file(&draft)))
         .map_err(io_error("writing", path))
 }
 

@@ -223,17 +223,18 @@ impl Tx<'_> {
             .map_err(StoreError::doing("deciding an approval"))
     }
 
-    /// Notes that the time of requests is over, so that no clock that goes back revives them.
+    /// Notes that the time of requests is over, so that no clock that goes back revives them: of those
+    /// that are to wait until now or less, or until later than `latest_ms`.
     ///
     /// # Errors
     /// The database's.
-    pub fn expire_approvals(&self, now_ms: i64) -> Result<usize, StoreError> {
+    pub fn expire_approvals(&self, now_ms: i64, latest_ms: i64) -> Result<usize, StoreError> {
         self.db
             .prepare_cached(
                 "UPDATE approvals SET status = 'expired'
-                 WHERE status = 'pending' AND expires_at_ms <= ?1",
+                 WHERE status = 'pending' AND (expires_at_ms <= ?1 OR expires_at_ms > ?2)",
             )
-            .and_then(|mut s| s.execute([now_ms]))
+            .and_then(|mut s| s.execute([now_ms, latest_ms]))
             .map_err(StoreError::doing("expiring approvals"))
     }
 

@@ -37,6 +37,7 @@ impl Condition {
 /// [`StoreError`] when the database is none of clawgate's, damaged, or the copy cannot be written.
 pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     migrate::refuse_foreign(from)?;
+    migrate::refuse_damaged_log(from)?;
     let doing = StoreError::doing("copying");
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -95,6 +96,7 @@ pub fn examine(path: &Path, deep: bool) -> Result<Condition, StoreError> {
 /// beside it, and SQLite is told that it needs no files of its own to read it.
 pub(crate) fn open_to_look(path: &Path) -> Result<Connection, StoreError> {
     migrate::refuse_foreign(path)?;
+    migrate::refuse_damaged_log(path)?;
     let doing = StoreError::doing("looking");
     let log = path.with_extension("sqlite-wal");
     let flags = OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -12,9 +12,9 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{StoreError, migrate};
+use crate::{Fault, StoreError, migrate};
 
 /// Acts that wait for a thread at most; more block their callers' tasks, not the sockets' reader.
 const QUEUE_MAX: usize = 4_096;
@@ -71,6 +71,8 @@ pub struct Store {
     reader: mpsc::Sender<Look>,
     /// Commits so far, counted before anybody is told of one.
     commits: Arc<AtomicU64>,
+    /// What the disk does, as far as it is known.
+    fault: Arc<watch::Sender<Option<Fault>>>,
     path: PathBuf,
     /// Set before the threads are told to finish what waits and to take nothing more.
     closing: Arc<AtomicBool>,
@@ -110,12 +112,16 @@ impl Store {
         };
         let commits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&commits);
+        let fault = Arc::new(watch::Sender::new(None));
+        let (met_writing, met_reading) = (Arc::clone(&fault), Arc::clone(&fault));
         let closing = Arc::new(AtomicBool::new(false));
         let (stop_writing, stop_reading) = (Arc::clone(&closing), Arc::clone(&closing));
         let handles = vec![
             spawn(
                 "store-writer",
-                Box::new(move || write_loop(write, acts, &counted, &stop_writing)),
+                Box::new(move || {
+                    write_loop(write, acts, &counted, &met_writing, &stop_writing);
+                }),
             )?,
             spawn(
                 "store-reader",
@@ -123,6 +129,7 @@ impl Store {
                     while let Some(look) = looks.blocking_recv() {
                         // A look that panics drops its answer; the next one is looked at.
                         let _ = catch_unwind(AssertUnwindSafe(|| look(&read)));
+                        meets(&met_reading, Fault::take_met());
                         if stop_reading.load(Ordering::Acquire) {
                             looks.close();
                         }
@@ -134,6 +141,7 @@ impl Store {
             writer,
             reader,
             commits,
+            fault,
             path: path.to_owned(),
             closing,
             threads: Arc::new(Threads(std::sync::Mutex::new(handles))),
@@ -161,6 +169,17 @@ impl Store {
     /// at is still what a reader would find, as far as anybody was told.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Acquire)
+    }
+
+    /// What the disk does, as far as it is known: by the last act that wrote something, or by a look
+    /// that met damage. `None` while all is well.
+    pub fn fault(&self) -> Option<Fault> {
+        *self.fault.borrow()
+    }
+
+    /// The same, for whoever wants to know when it changes.
+    pub fn faults(&self) -> watch::Receiver<Option<Fault>> {
+        self.fault.subscribe()
     }
 
     /// Runs an act in a transaction. The answer comes after the commit; an act that returns an
@@ -215,9 +234,12 @@ impl Store {
             .send(act)
             .await
             .map_err(|_| E::from(StoreError::Closed))?;
-        answered
-            .await
-            .unwrap_or_else(|_| Err(E::from(StoreError::Abandoned { doing })))
+        answered.await.unwrap_or_else(|_| {
+            Err(E::from(match self.fault() {
+                Some(fault) => StoreError::Faulty { doing, fault },
+                None => StoreError::Abandoned { doing },
+            }))
+        })
     }
 
     /// Looks at the last committed state.
@@ -320,7 +342,11 @@ fn refuse_foreign(path: &Path) -> Result<bool, StoreError> {
         Ok(meta) if meta.len() == 0 => Err(unusable(
             "it is empty; restore a backup, or remove it if nothing was ever in it",
         )),
-        Ok(_) => migrate::refuse_foreign(path).map(|()| true),
+        Ok(_) => {
+            migrate::refuse_foreign(path)?;
+            migrate::refuse_damaged_log(path)?;
+            Ok(true)
+        }
     }
 }
 
@@ -375,15 +401,44 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
+/// Notes what was met. What ended the writing stays until the file is opened anew.
+fn meets(known: &watch::Sender<Option<Fault>>, met: Option<Fault>) {
+    if met.is_some() {
+        known.send_if_modified(|known| {
+            let is_news = *known != met && !known.is_some_and(Fault::ends_writing);
+            if is_news {
+                *known = met;
+            }
+            is_news
+        });
+    }
+}
+
+/// Something was written, and is there for good.
+fn wrote(known: &watch::Sender<Option<Fault>>) {
+    known.send_if_modified(|known| {
+        let is_over = known.is_some_and(|fault| !fault.ends_writing());
+        if is_over {
+            *known = None;
+        }
+        is_over
+    });
+}
+
 fn write_loop(
     mut db: Connection,
     mut acts: mpsc::Receiver<Act>,
     commits: &AtomicU64,
+    fault: &watch::Sender<Option<Fault>>,
     closing: &AtomicBool,
 ) {
     let mut group = Vec::new();
     while acts.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-        commit_group(&mut db, std::mem::take(&mut group), commits);
+        let group = std::mem::take(&mut group);
+        // Whoever waits for one that is dropped is told of the fault.
+        if !fault.borrow().is_some_and(Fault::ends_writing) {
+            commit_group(&mut db, group, commits, fault);
+        }
         if closing.load(Ordering::Acquire) {
             acts.close();
         }
@@ -392,40 +447,48 @@ fn write_loop(
     let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));
 }
 
-fn commit_group(db: &mut Connection, group: Vec<Act>, commits: &AtomicU64) {
+fn commit_group(
+    db: &mut Connection,
+    group: Vec<Act>,
+    commits: &AtomicU64,
+    fault: &watch::Sender<Option<Fault>>,
+) {
     let doing = StoreError::doing("committing");
     let mut settled = Vec::with_capacity(group.len());
+    let changes = db.total_changes();
+    Fault::take_met();
+    // Those that are not reached are dropped after the fault is known.
+    let mut acts = group.into_iter();
     let committed = (|| {
         let mut tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Who is alone has the transaction for itself, and spares every page its second copy.
-        let group = match <[Act; 1]>::try_from(group) {
-            Ok([act]) => {
-                return match catch_unwind(AssertUnwindSafe(|| act(&tx))) {
-                    Ok((true, done)) => {
-                        settled.push(done);
-                        tx.commit()
-                    }
-                    Ok((false, done)) => {
-                        settled.push(done);
-                        tx.rollback()
-                    }
-                    Err(_) => tx.rollback(),
-                };
-            }
-            Err(group) => group,
-        };
-        for act in group {
+        if acts.len() == 1
+            && let Some(act) = acts.next()
+        {
+            return match catch_unwind(AssertUnwindSafe(|| act(&tx))) {
+                Ok((true, done)) => {
+                    settled.push(done);
+                    tx.commit()
+                }
+                Ok((false, done)) => {
+                    settled.push(done);
+                    tx.rollback()
+                }
+                Err(_) => tx.rollback(),
+            };
+        }
+        for act in acts.by_ref() {
             let savepoint = tx.savepoint()?;
             // An act that panics fails alone: it leaves no trace, its caller is told, and the
             // others of the group stand.
             match catch_unwind(AssertUnwindSafe(|| act(&savepoint))) {
                 Ok((true, done)) => {
-                    savepoint.commit()?;
                     settled.push(done);
+                    savepoint.commit()?;
                 }
                 Ok((false, done)) => {
-                    savepoint.finish()?;
                     settled.push(done);
+                    savepoint.finish()?;
                 }
                 Err(_) => savepoint.finish()?,
             }
@@ -435,16 +498,27 @@ fn commit_group(db: &mut Connection, group: Vec<Act>, commits: &AtomicU64) {
     // Also of one that failed, because a failed one may have changed the file.
     commits.fetch_add(1, Ordering::Release);
     match committed {
-        Ok(()) => settled.into_iter().for_each(|done| done(Ok(()))),
+        Ok(()) => {
+            match Fault::take_met() {
+                Some(met) => meets(fault, Some(met)),
+                None if db.total_changes() != changes => wrote(fault),
+                None => {}
+            }
+            settled.into_iter().for_each(|done| done(Ok(())));
+        }
         Err(error) => {
+            let code = error.sqlite_error().copied();
             let text = error.to_string();
-            let mut first = Some(error);
+            let mut first = Some(doing(error));
+            // The one that comes first is what the others came of.
+            meets(fault, Fault::take_met());
             for done in settled {
-                let source = first.take().unwrap_or_else(|| {
-                    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(1), Some(text.clone()))
-                });
-                done(Err(doing(source)));
+                done(Err(first.take().unwrap_or_else(|| {
+                    let code = code.unwrap_or_else(|| rusqlite::ffi::Error::new(1));
+                    doing(rusqlite::Error::SqliteFailure(code, Some(text.clone())))
+                })));
             }
         }
     }
+    drop(acts);
 }

@@ -290,20 +290,24 @@ impl Tx<'_> {
             .map_err(StoreError::doing("dropping a pairing request"))
     }
 
-    /// Drops the requests that were asked at `until_ms` or before, and gives them.
+    /// Drops the requests that were asked so long before now, or after it, and gives them.
     ///
     /// # Errors
     /// The database's.
-    pub fn expire_pairing_requests(&self, until_ms: i64) -> Result<Vec<Pending>, StoreError> {
+    pub fn expire_pairing_requests(
+        &self,
+        now_ms: i64,
+        ttl_ms: i64,
+    ) -> Result<Vec<Pending>, StoreError> {
         let doing = StoreError::doing("expiring pairing requests");
         let mut statement = self
             .db
             .prepare_cached(&format!(
-                "DELETE FROM pairing_requests WHERE asked_at_ms <= ?1 RETURNING {PENDING}"
+                "DELETE FROM pairing_requests WHERE abs(?1 - asked_at_ms) >= ?2 RETURNING {PENDING}"
             ))
             .map_err(&doing)?;
         let rows: Vec<_> = statement
-            .query_map([until_ms], pending_from)
+            .query_map([now_ms, ttl_ms], pending_from)
             .and_then(Iterator::collect)
             .map_err(&doing)?;
         rows.into_iter().map(with_role).collect()

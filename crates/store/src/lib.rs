@@ -36,7 +36,7 @@ pub use cron::{
     RunFilter, Settled, SettledJob,
 };
 pub use db::{Read, Store, Tx, draft};
-pub use error::StoreError;
+pub use error::{Fault, StoreError};
 pub use import::{Present, RowCounts, look};
 pub use memory::{MemoryFile, MemoryHit, MemoryPassage};
 pub use node::{NodeAction, NodeOrigin, NodePairing, NodeRequest, NodeSurface, NodeWork};

@@ -69,6 +69,74 @@ pub(crate) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Refuses a log that is none. SQLite takes one whose beginning is not what it wrote for one without
+/// commits, and the state would go back to what it was before them without a word. (Where a commit in
+/// the middle of it is damaged, that one and those behind it look like a write that was cut short,
+/// and nobody can tell them apart.)
+pub(crate) fn refuse_damaged_log(path: &Path) -> Result<(), StoreError> {
+    const HEADER: usize = 32;
+    let log = path.with_extension("sqlite-wal");
+    let mut header = [0_u8; HEADER];
+    let read = match File::open(&log) {
+        Ok(mut file) => file.read_exact(&mut header),
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(()) => {}
+        // Nothing was ever committed into one that is shorter.
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            return Ok(());
+        }
+        Err(error) => {
+            return Err(StoreError::Unusable {
+                path: log.display().to_string(),
+                why: error.to_string(),
+            });
+        }
+    }
+    // A header is synced before the first commit behind it is answered; zeros stand where the power
+    // went before that.
+    if header == [0; HEADER] || is_log_header(&header) {
+        return Ok(());
+    }
+    Err(StoreError::Unusable {
+        path: path.display().to_string(),
+        why: format!(
+            "its log {} is damaged, and what was committed last is in it; restore a backup, or move the log away to go on without that",
+            log.display()
+        ),
+    })
+}
+
+/// Whether a log begins as SQLite begins one: a magic number, and a checksum over what follows it.
+fn is_log_header(header: &[u8; 32]) -> bool {
+    let word = |at: usize, big: bool| {
+        let bytes: [u8; 4] = header[at..at + 4].try_into().expect("four bytes");
+        if big {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        }
+    };
+    let magic = word(0, true);
+    if magic & !1 != 0x377f_0682 {
+        return false;
+    }
+    let (mut one, mut two) = (0_u32, 0_u32);
+    for at in (0..24).step_by(8) {
+        one = one.wrapping_add(word(at, magic & 1 == 1)).wrapping_add(two);
+        two = two
+            .wrapping_add(word(at + 4, magic & 1 == 1))
+            .wrapping_add(one);
+    }
+    (one, two) == (word(24, true), word(28, true))
+}
+
 fn has_our_tables(path: &Path) -> Result<bool, StoreError> {
     let doing = StoreError::doing("looking whose database it is");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

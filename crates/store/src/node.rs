@@ -431,17 +431,22 @@ impl Tx<'_> {
             .map_err(StoreError::doing("dropping a node's request"))
     }
 
-    /// Drops the requests of the older store that were filed at `until_ms` or before, and gives them.
+    /// Drops the requests of the older store that were filed so long before now, or after it, and gives
+    /// them.
     ///
     /// # Errors
     /// The database's.
-    pub fn expire_node_requests(&self, until_ms: i64) -> Result<Vec<NodeRequest>, StoreError> {
+    pub fn expire_node_requests(
+        &self,
+        now_ms: i64,
+        ttl_ms: i64,
+    ) -> Result<Vec<NodeRequest>, StoreError> {
         self.db
             .prepare_cached(&format!(
-                "DELETE FROM node_requests WHERE origin = 'filed' AND asked_at_ms <= ?1
+                "DELETE FROM node_requests WHERE origin = 'filed' AND abs(?1 - asked_at_ms) >= ?2
                  RETURNING {REQUEST}"
             ))
-            .and_then(|mut s| s.query_map([until_ms], request_from)?.collect())
+            .and_then(|mut s| s.query_map([now_ms, ttl_ms], request_from)?.collect())
             .map_err(StoreError::doing("expiring requests of nodes"))
     }
 

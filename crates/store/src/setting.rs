@@ -2,7 +2,22 @@
 
 use rusqlite::OptionalExtension as _;
 
-use crate::{Read, StoreError, Tx};
+use crate::{Read, Store, StoreError, Tx};
+
+/// The setting that is written to find out whether anything can be.
+const TRIED: &str = "disk.tried";
+
+impl Store {
+    /// Writes something that nobody needs, so that [`Store::fault`] tells whether the disk takes it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn try_disk(&self, now_ms: i64) -> Result<(), StoreError> {
+        let now = now_ms.to_string();
+        self.write("trying the disk", move |tx| tx.set_setting(TRIED, &now))
+            .await
+    }
+}
 
 impl Read<'_> {
     /// The value of a setting.

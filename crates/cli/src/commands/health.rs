@@ -55,6 +55,9 @@ fn print(context: &Context, health: &Value, took_ms: u128) -> CommandResult<()> 
     };
     output.line(format!("{word} ({took_ms} ms)"))?;
     let mut rows = Vec::new();
+    if let Some(trouble) = health["disk"]["message"].as_str() {
+        rows.push(("disk", trouble.to_owned()));
+    }
     if let Some(seconds) = health["heartbeatSeconds"].as_i64() {
         // The period is told whether or not anything beats.
         let off = seconds == 0

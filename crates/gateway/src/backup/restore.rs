@@ -13,7 +13,7 @@ use super::{
     Asset, BackupError, BackupOptions, Manifest, Scratch, Skipped, archive, backup, examined,
     io_error, real,
 };
-use crate::state::StateDir;
+use crate::{clock::now_ms, state::StateDir};
 
 /// What to bring where.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Restored {
     pub files: usize,
     /// Version of the database's schema, where there is a database.
     pub schema_version: Option<i64>,
-    /// The backup of what was there before.
+    /// The backup of what was there before; a directory, where that was in no state to be backed up.
     pub replaced: Option<PathBuf>,
     /// What stays in the archive.
     pub skipped: Vec<Skipped>,
@@ -130,17 +130,41 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, BackupError> {
     } else {
         None
     };
+    let mut is_kept = false;
     if holds_something {
-        restored.replaced = Some(saved(options, &target, parent)?);
+        match saved(options, &target, parent) {
+            Ok(archive) => restored.replaced = Some(archive),
+            // A damaged database is why somebody restores one.
+            Err(BackupError::Store(_)) => is_kept = true,
+            Err(BackupError::Damaged { path, .. }) => {
+                let _ = fs::remove_file(path);
+                is_kept = true;
+            }
+            Err(error) => return Err(error),
+        }
     }
     put_in_place(&staged.root, &target, held.is_some())?;
+    if is_kept {
+        match kept(options, &staged.root, &target) {
+            Ok(place) => restored.replaced = Some(place),
+            Err(error) => {
+                // It is all that there is of the old state, and the doctor names it.
+                std::mem::forget(scratch);
+                return Err(error);
+            }
+        }
+    }
     if let (Some(config), Some(place)) = (&staged.outside, &options.config_path) {
         fs::rename(config, place)
             .or_else(|_| fs::copy(config, place).map(drop))
             .map_err(io_error("writing", place))?;
     }
     // What was there lies where the new state was staged now. Its log goes on.
-    let logs = staged.root.join("logs");
+    let old = match &restored.replaced {
+        Some(place) if is_kept => place,
+        _ => &staged.root,
+    };
+    let logs = old.join("logs");
     if held.is_some() && logs.is_dir() {
         let _ = fs::rename(logs, target.join("logs"));
     }
@@ -175,6 +199,22 @@ fn saved(options: &RestoreOptions, target: &Path, parent: &Path) -> Result<PathB
         home: None,
     })?;
     Ok(report.archive_path)
+}
+
+/// Keeps what was replaced as it is, with its configuration, beside the new state.
+fn kept(options: &RestoreOptions, old: &Path, target: &Path) -> Result<PathBuf, BackupError> {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(format!("-replaced-{}", now_ms()));
+    let place = target.with_file_name(name);
+    fs::rename(old, &place).map_err(io_error("keeping", &place))?;
+    let config = place.join("clawgate.json");
+    if let Some(outside) = &options.config_path
+        && outside.is_file()
+        && !config.exists()
+    {
+        fs::copy(outside, &config).map_err(io_error("keeping", &config))?;
+    }
+    Ok(place)
 }
 
 /// Puts a directory in the place of another, or where nothing is.

@@ -285,7 +285,7 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
 /// Why a file is not read or written, in the words of the wire.
 fn file(name: &str, failed: FileError) -> ErrorShape {
     match failed {
-        FileError::Io(error) => error::internal("a file of a workspace", &error),
+        FileError::Io(error) => error::file("a file of a workspace", &error),
         FileError::Unsafe(_) | FileError::TooLarge => {
             ErrorShape::invalid(format!("unsafe workspace file \"{name}\" ({failed})"))
         }

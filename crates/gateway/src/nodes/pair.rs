@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use clawgate_core::{
     DeviceId, Dialect, Role, Scope,
-    node::{REQUEST_TTL_MS, REQUESTS_MAX, Surface},
+    node::{self, REQUEST_TTL_MS, REQUESTS_MAX, Surface},
     pairing, proof,
 };
 use clawgate_protocol::{
@@ -63,7 +63,7 @@ fn standing(caller: &Link, now: i64) -> Result<&Principal, NodeError> {
 /// The request that a caller may decide.
 fn waiting(tx: &Tx<'_>, caller: &Principal, id: &str, now: i64) -> Result<NodeRequest, NodeError> {
     let request = tx.read().node_request(id)?.filter(|request| {
-        request.origin == NodeOrigin::Declared || now - request.asked_at_ms < REQUEST_TTL_MS
+        request.origin == NodeOrigin::Declared || !node::is_over(request.asked_at_ms, now)
     });
     let request = request.ok_or(NodeError::UnknownRequest)?;
     let device = DeviceId::new(request.node_id.clone());
@@ -111,7 +111,7 @@ impl Nodes {
         let (pending, created, gone) = self
             .store
             .write("filing a node's request", move |tx| {
-                let gone = tx.expire_node_requests(now - REQUEST_TTL_MS)?;
+                let gone = tx.expire_node_requests(now, REQUEST_TTL_MS)?;
                 if is_device(tx, &new.node_id)? {
                     return Err(NodeError::IsDevice);
                 }
@@ -147,7 +147,7 @@ impl Nodes {
 
     /// Drops the requests of the older store whose time is over, and says so.
     pub(crate) async fn expire(&self) -> Result<(), StoreError> {
-        let until = now_ms() - REQUEST_TTL_MS;
+        let now = now_ms();
         let waits = self
             .store
             .read(move |db| Ok(!db.node_requests()?.is_empty()))
@@ -156,7 +156,7 @@ impl Nodes {
             let gone = self
                 .store
                 .write("expiring requests of nodes", move |tx| {
-                    tx.expire_node_requests(until)
+                    tx.expire_node_requests(now, REQUEST_TTL_MS)
                 })
                 .await?;
             self.publish_gone(&gone);
@@ -188,7 +188,7 @@ impl Nodes {
         let pending = requests
             .iter()
             .filter(|one| {
-                one.origin == NodeOrigin::Declared || now - one.asked_at_ms < REQUEST_TTL_MS
+                one.origin == NodeOrigin::Declared || !node::is_over(one.asked_at_ms, now)
             })
             .filter_map(|one| serde_json::from_str(&one.record).ok())
             .collect();

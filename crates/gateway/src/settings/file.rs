@@ -110,11 +110,20 @@ impl Held {
                 .mode(0o700)
                 .create(dir)?;
         }
-        if let Some((_, old)) = &self.now {
+        // Both texts are on disk before anything moves: on a full disk nothing does, however often
+        // somebody tries.
+        let draft = if let Some((_, old)) = &self.now {
             self.remove_leftovers(dir);
-            self.keep(old)?;
-        }
-        let draft = self.draft(text)?;
+            let kept = self.draft("old", old)?;
+            let draft = self.draft("new", text).and_then(|draft| {
+                self.keep(&kept)
+                    .map(|()| draft.clone())
+                    .inspect_err(|_| drop(fs::remove_file(&draft)))
+            });
+            draft.inspect_err(|_| drop(fs::remove_file(&kept)))?
+        } else {
+            self.draft("new", text)?
+        };
         let placed = if self.now.is_some() {
             fs::rename(&draft, &self.path)
         } else {
@@ -134,7 +143,7 @@ impl Held {
     }
 
     /// Moves the earlier texts on by one and puts this one in front of them.
-    fn keep(&self, old: &str) -> io::Result<()> {
+    fn keep(&self, draft: &Path) -> io::Result<()> {
         for number in (0..BACKUPS - 1).rev() {
             let moved = fs::rename(self.backup(number), self.backup(number + 1));
             match moved {
@@ -142,8 +151,7 @@ impl Held {
                 _ => {}
             }
         }
-        let draft = self.draft(old)?;
-        fs::rename(&draft, self.backup(0))
+        fs::rename(draft, self.backup(0))
     }
 
     fn backup(&self, number: usize) -> PathBuf {
@@ -159,17 +167,19 @@ impl Held {
         PathBuf::from(name)
     }
 
-    /// A text on disk under another name, for nobody else to read.
-    fn draft(&self, text: &str) -> io::Result<PathBuf> {
-        let draft = self.beside(&format!(".{}.new", std::process::id()));
+    /// A text on disk under another name, for nobody else to read. One that finds no room leaves
+    /// nothing behind.
+    fn draft(&self, which: &str, text: &str) -> io::Result<PathBuf> {
+        let draft = self.beside(&format!(".{}.{which}.new", std::process::id()));
         let _ = fs::remove_file(&draft);
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .inspect_err(|_| drop(fs::remove_file(&draft)))?;
         Ok(draft)
     }
 

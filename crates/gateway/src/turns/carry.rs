@@ -234,7 +234,7 @@ async fn ground(
     let read = reading
         .await
         .map_err(|died| error::internal("preparing a turn", &died))?;
-    read.map_err(|error| error::internal("making a workspace", &error))
+    read.map_err(|error| error::file("making a workspace", &error))
 }
 
 /// Chooses the model, reads what was said, puts the prompt together. No model is asked when

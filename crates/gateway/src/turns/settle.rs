@@ -306,57 +306,115 @@ pub(super) async fn settle(
         ended.ack_max = heartbeat::ACK_MAX;
     }
     let unfinished = leader.voice.unfinished();
-    let written = {
-        let (teller, leader, runs) = (Arc::clone(gateway), Arc::clone(&leader), runs.clone());
-        let ended = ended.clone();
-        gateway
-            .store
-            .write_then(
-                "ending a turn",
-                move |tx| {
-                    let said = close(tx, &leader, &ended, &unfinished, window)?;
-                    for run in &runs {
-                        let result = ended.result(run.id()).to_string();
-                        tx.end_run(
-                            run.id(),
-                            ended.status.as_str(),
-                            Some(&result),
-                            ended.ended_at_ms,
-                        )?;
-                    }
-                    let listed = tx.read().listed_session(leader.key().as_str())?;
-                    let row = listed.map_or(Value::Null, |listed| {
-                        let wanted = crate::methods::session::Wanted::default();
-                        row(listed, &default, wanted, Dialect::V4)
-                    });
-                    Ok::<_, StoreError>((leader, runs, ended, said, row))
-                },
-                move |(leader, runs, ended, said, row)| {
-                    if let (Some(kept), Some(session_id)) = (&said, &ended.session_id) {
-                        teller.tell_kept(leader.key(), session_id, kept, &row);
-                    } else {
-                        teller.tell_row(leader.key(), "message", &row);
-                    }
-                    let others: Vec<(String, String)> = runs[1..]
-                        .iter()
-                        .map(|run| (run.id().to_owned(), run.wanted.written_key.clone()))
-                        .collect();
-                    leader.voice.ends(&teller, &ended, &others);
-                },
-            )
-            .await
+    let mut end = Closing {
+        runs: runs.clone(),
+        ended: ended.clone(),
+        unfinished,
+        default,
+        window,
+        is_told: false,
     };
-    if let Err(error) = written {
-        tracing::error!(%error, run = leader.id(), "the end of a turn is not on disk; the next start records it as interrupted");
+    if let Err(error) = end.clone().keep(gateway).await {
+        tracing::error!(
+            %error, run = leader.id(),
+            "the end of a turn is not on disk; it is when the disk takes it, or the next start records it as interrupted"
+        );
         let said = format!("what came of the turn could not be kept: {error}");
         ended.status = Status::Error;
         ended.error = Some(said);
         leader.voice.ends(gateway, &ended, &[]);
+        if error.fault().is_some() {
+            end.ended = ended.clone();
+            end.is_told = true;
+            gateway.tasks.spawn(end.keep_later(Arc::clone(gateway)));
+        }
     }
     let ended = Arc::new(ended);
     for run in &runs {
         run.state.send_replace(State::Ended(Arc::clone(&ended)));
         gateway.turns.leave(run);
+    }
+}
+
+/// How a turn ended, on its way to the disk.
+#[derive(Clone)]
+struct Closing {
+    runs: Vec<Arc<Run>>,
+    ended: Ended,
+    unfinished: String,
+    default: DefaultModel,
+    window: Option<u64>,
+    /// Whether those who follow the turn know it already.
+    is_told: bool,
+}
+
+impl Closing {
+    async fn keep(self, gateway: &Arc<Gateway>) -> Result<(), StoreError> {
+        let teller = Arc::clone(gateway);
+        gateway
+            .store
+            .write_then(
+                "ending a turn",
+                move |tx| {
+                    let leader = &self.runs[0];
+                    let said = close(tx, leader, &self.ended, &self.unfinished, self.window)?;
+                    for run in &self.runs {
+                        let result = self.ended.result(run.id()).to_string();
+                        tx.end_run(
+                            run.id(),
+                            self.ended.status.as_str(),
+                            Some(&result),
+                            self.ended.ended_at_ms,
+                        )?;
+                    }
+                    let listed = tx.read().listed_session(leader.key().as_str())?;
+                    let row = listed.map_or(Value::Null, |listed| {
+                        let wanted = crate::methods::session::Wanted::default();
+                        row(listed, &self.default, wanted, Dialect::V4)
+                    });
+                    Ok::<_, StoreError>((self, said, row))
+                },
+                move |(end, said, row)| {
+                    let (leader, ended) = (&end.runs[0], &end.ended);
+                    if let (Some(kept), Some(session_id)) = (&said, &ended.session_id) {
+                        teller.tell_kept(leader.key(), session_id, kept, &row);
+                    } else {
+                        teller.tell_row(leader.key(), "message", &row);
+                    }
+                    if end.is_told {
+                        return;
+                    }
+                    let others: Vec<(String, String)> = end.runs[1..]
+                        .iter()
+                        .map(|run| (run.id().to_owned(), run.wanted.written_key.clone()))
+                        .collect();
+                    leader.voice.ends(&teller, ended, &others);
+                },
+            )
+            .await
+    }
+
+    /// Keeps it when the disk takes writes again. No turn begins before that, so that those who wait
+    /// here are no more than ran at once.
+    async fn keep_later(self, gateway: Arc<Gateway>) {
+        let mut faults = gateway.store.faults();
+        loop {
+            tokio::select! {
+                () = gateway.stopping.cancelled() => return,
+                cleared = faults.wait_for(Option::is_none) => if cleared.is_err() {
+                    return;
+                },
+            }
+            match self.clone().keep(&gateway).await {
+                Err(error) if error.fault().is_some() => {}
+                Err(error) => {
+                    let run = self.runs[0].id();
+                    tracing::error!(%error, run, "the end of a turn could not be kept later either");
+                    return;
+                }
+                Ok(()) => return,
+            }
+        }
     }
 }
 

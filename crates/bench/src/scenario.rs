@@ -4,6 +4,7 @@ mod cli;
 mod cron;
 mod handshake;
 mod idle;
+mod overload;
 mod rpc;
 mod scale;
 mod start;
@@ -58,6 +59,8 @@ pub(crate) enum Scenario {
     Scale,
     /// A thousand idle connections, and one active one beside them.
     Idle,
+    /// One active connection beside many that do not behave.
+    Overload,
     /// Turns: the first word, a hundred at once.
     Turns,
     /// Ten thousand turns, one after another.
@@ -81,6 +84,7 @@ impl Scenario {
             Self::Cron => "cron",
             Self::Scale => "scale",
             Self::Idle => "idle",
+            Self::Overload => "overload",
             Self::Turns => "turns",
             Self::ManyTurns => "many-turns",
         }
@@ -99,6 +103,7 @@ impl Bench {
             Scenario::Cron => cron::measure(self).await,
             Scenario::Scale => scale::measure(self).await,
             Scenario::Idle => idle::measure(self).await,
+            Scenario::Overload => overload::measure(self).await,
             Scenario::Turns => turns::measure(self).await,
             Scenario::ManyTurns => turns::many(self).await,
         }

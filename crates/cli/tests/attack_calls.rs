@@ -262,6 +262,78 @@ fn e61_what_opens_one_door_opens_no_other() {
     }
 }
 
+#[test]
+fn e61_over_http_a_device_a_node_and_a_revoked_token_are_nobody_and_the_secret_is_for_this_machine()
+{
+    let gateway = {
+        let provider = Provider::conversing();
+        let mut config = agent_config(&provider);
+        let on = json!({"enabled": true});
+        config["gateway"]["http"] = json!({"endpoints": {"chatCompletions": on, "responses": on}});
+        gateway!(config)
+    };
+    let handed_out = |connect: Connect| {
+        let (_, hello) = gateway.welcome(&connect.token(TOKEN).device(&Device::new()));
+        hello.device_token().unwrap().to_owned()
+    };
+    let device = handed_out(Connect::new(4));
+    let node = handed_out(
+        Connect::new(4)
+            .client("node-host", "node")
+            .role("node")
+            .scopes(&[]),
+    );
+    let live = api_token(&gateway, "live", &["operator.admin"]);
+    let revoked = api_token(&gateway, "revoked", &["operator.admin"]);
+    let named = json!({"name": "revoked"});
+    gateway.owner(4).call("tokens.revoke", &named);
+    // Who it is, the credential, whether it opens anything from here and from elsewhere.
+    let principals = [
+        ("the shared secret", TOKEN, true, false),
+        ("an API token", &live, true, true),
+        ("a revoked API token", &revoked, false, false),
+        ("a device's token", &device, false, false),
+        ("a node's token", &node, false, false),
+        ("nobody", "", false, false),
+    ];
+    let body = json!({"model": "openclaw", "messages": [{"role": "user", "content": "hi"}],
+        "input": "hi", "tool": "no_such_tool", "args": {}})
+    .to_string();
+    let paths = [
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/tools/invoke",
+    ];
+    let mut asked = 0;
+    for (who, secret, here, elsewhere) in principals {
+        for path in paths {
+            for (opens, address) in [(here, None), (elsewhere, Some(asked))] {
+                asked += 1;
+                // Another address each time: guesses of one are locked out.
+                let from = address.map(|n| format!("203.0.113.{n}"));
+                let bearer = format!("Bearer {secret}");
+                let mut headers = Vec::new();
+                if !secret.is_empty() {
+                    headers.push(("Authorization", bearer.as_str()));
+                }
+                if let Some(from) = &from {
+                    headers.push(("X-Forwarded-For", from.as_str()));
+                }
+                let status = if path == "/v1/models" {
+                    request(gateway.address(), "GET", path, &headers).status
+                } else {
+                    post(gateway.address(), path, &headers, &body).status
+                };
+                let refused = [401, 429].contains(&status);
+                assert_eq!(!refused, opens, "{who} at {path} from {from:?}: {status}");
+                assert_ne!(status, 403, "{who} at {path} from {from:?}");
+            }
+        }
+    }
+    println!("{asked} requests");
+}
+
 /// What `mcp serve` offers to a token, and what it says to calls of these names.
 fn at_the_desk(
     gateway: &TestGateway,

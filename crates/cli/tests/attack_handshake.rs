@@ -36,10 +36,23 @@ fn e19_a_range_of_versions_that_is_none_is_refused_and_opens_nothing() {
         ];
         for (what, edit) in broken {
             let connect = Connect::new(dialect).token(TOKEN).edit(edit);
-            let mut client = gateway.client();
-            assert!(client.connect(&connect).is_err(), "{what} in {dialect}");
-            let close = client.closed();
-            assert!([1002, 1008].contains(&close.code), "{what}: {close:?}");
+            let refusal = gateway.refusal(&connect);
+            let error = refusal.error.unwrap();
+            assert_eq!(error.code, "INVALID_REQUEST", "{what} in {dialect}");
+            // Numbers that are in order have no version in common; everything else is no request.
+            let is_range = ["swapped", "far away"].contains(&what);
+            let (code, words) = if is_range {
+                (1002, "protocol mismatch")
+            } else {
+                (1008, "invalid connect params")
+            };
+            assert_eq!(refusal.close.code, code, "{what} in {dialect}");
+            assert!(error.message.starts_with(words), "{what}: {error:?}");
+            assert!(
+                refusal.close.reason.starts_with(words),
+                "{what}: {:?}",
+                refusal.close
+            );
         }
     }
     gateway.owner(4).call("health", &json!({}));
@@ -84,11 +97,15 @@ fn e27_a_time_of_a_proof_that_is_no_time_is_refused() {
     for dialect in DIALECTS {
         for at in [0, -1, 1_000_000_000_000_000_000, i64::MAX, i64::MIN] {
             let connect = Connect::new(dialect).token(TOKEN).device(&device);
-            let mut client = gateway.client();
-            assert!(
-                client.connect(&connect.signed_at(at)).is_err(),
-                "{at} in {dialect}"
-            );
+            let refusal = gateway.refusal(&connect.signed_at(at));
+            let expired = at >= 0;
+            let code = if expired {
+                "DEVICE_AUTH_SIGNATURE_EXPIRED"
+            } else {
+                ""
+            };
+            assert_eq!(refusal.code(), code, "{at} in {dialect}");
+            assert_eq!(refusal.close.code, 1008, "{at} in {dialect}");
         }
         for at in [
             json!("NaN"),
@@ -100,8 +117,19 @@ fn e27_a_time_of_a_proof_that_is_no_time_is_refused() {
             let told = at.clone();
             let connect = Connect::new(dialect).token(TOKEN).device(&device);
             let connect = connect.edit(move |params| params["device"]["signedAt"] = told.clone());
-            let mut client = gateway.client();
-            assert!(client.connect(&connect).is_err(), "{at} in {dialect}");
+            let refusal = gateway.refusal(&connect);
+            // A number is a time, however far away; anything else is no request.
+            let (code, words) = if at.is_number() {
+                ("DEVICE_AUTH_SIGNATURE_EXPIRED", "device signature expired")
+            } else {
+                ("", "invalid connect params")
+            };
+            assert_eq!(refusal.code(), code, "{at} in {dialect}");
+            let error = refusal.error.as_ref().unwrap();
+            assert_eq!(error.code, "INVALID_REQUEST", "{at} in {dialect}");
+            assert!(error.message.starts_with(words), "{at}: {error:?}");
+            assert_eq!(refusal.close.code, 1008, "{at} in {dialect}");
+            assert!(refusal.close.reason.starts_with(words), "{at}: {refusal:?}");
         }
     }
 }

@@ -6,7 +6,14 @@
     reason = "a failed step of a test is a failed test"
 )]
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use clawgate_testkit::{
     Call, Client, Close, Connect, Device, Frame, Message, Opcode, TOKEN, gateway,
@@ -656,20 +663,49 @@ fn a_ping_is_answered_with_its_own_payload() {
 #[test]
 fn e08_a_flood_of_pings_leaves_others_served() {
     let gateway = gateway!();
-    let flood = gateway.owner(4);
+    let mut flood = gateway.owner(4);
     let mut writer = flood.socket.writer();
-    let pings: Vec<u8> = Frame::new(Opcode::Ping, "flood").bytes().repeat(20_000);
-    let writing = std::thread::spawn(move || {
-        // Nobody reads the pongs; the gateway may stop reading, and so the write may fail.
-        let _ = writer.set_write_timeout(Some(std::time::Duration::from_secs(2)));
-        let _ = writer.write_all(&pings);
+    let pings = Frame::new(Opcode::Ping, "flood").bytes().repeat(1_000);
+    let over = Arc::new(AtomicBool::new(false));
+    let writing = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            let mut sent: u32 = 0;
+            while !over.load(Ordering::Acquire) && writer.write_all(&pings).is_ok() {
+                sent += 1_000;
+            }
+            let _ = writer.shutdown(std::net::Shutdown::Write);
+            sent
+        }
+    });
+    // The pongs are read, so that nothing holds the flood back.
+    let reading = std::thread::spawn(move || {
+        let mut pongs: u32 = 0;
+        loop {
+            match flood.socket.read() {
+                Message::Pong(_) => pongs += 1,
+                Message::Closed(_) => return pongs,
+                _ => {}
+            }
+        }
     });
     let mut other = gateway.owner(3);
-    for _ in 0..20 {
+    let began = Instant::now();
+    for _ in 0..200 {
         lives(&mut other);
     }
-    writing.join().unwrap();
-    drop(flood);
+    let took = began.elapsed();
+    over.store(true, Ordering::Release);
+    let (sent, pongs) = (writing.join().unwrap(), reading.join().unwrap());
+    let a_second = |count: u32| f64::from(count) / took.as_secs_f64();
+    println!(
+        "{:.0} pings a second, {pongs} pongs, others {:.0} answers a second",
+        a_second(sent),
+        a_second(200)
+    );
+    assert!(sent > 1_000, "it is a flood");
+    assert!(pongs <= sent, "no more is said than was asked");
+    assert!(a_second(200) > 20.0, "200 answers took {took:?}");
     lives(&mut other);
 }
 

@@ -16,7 +16,9 @@ use clawgate_core::{Dialect, Method, authz, write_limit};
 use clawgate_protocol::{
     ErrorShape,
     event::Event,
-    frame::{self, DecodeError, EventParts, PAYLOAD_BYTES_MAX, PRE_HELLO_BYTES_MAX},
+    frame::{
+        self, BUFFERED_BYTES_MAX, DecodeError, EventParts, PAYLOAD_BYTES_MAX, PRE_HELLO_BYTES_MAX,
+    },
     method,
 };
 use futures_util::{Stream as _, StreamExt as _, stream::FuturesUnordered};
@@ -29,8 +31,9 @@ use crate::{
     dispatch::{self, Answer, Call, Reply},
     error,
     handshake::{self, Welcome},
-    hub::{self, Link},
+    hub::{Link, Queued},
     listen::{PreHelloPlace, Request},
+    load::{Share, UNCOUNTED_BYTES},
     logs,
     websocket::{Incoming, Socket},
 };
@@ -44,6 +47,14 @@ const UNFLUSHED_BYTES_MAX: usize = 256 * 1024;
 const READ_BATCH_MAX: usize = 64;
 /// Role errors in a row after which the connection is closed.
 const ROLE_ERRORS_MAX: u32 = 10;
+/// How long a peer may take less than [`TAKEN_BYTES_MIN`] of what waits for it.
+const STALLED_MAX: Duration = Duration::from_secs(30);
+/// The same while too much waits for all together, and how often it is looked at.
+const STALLED_WHEN_FULL: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is room again for events.
+const ROOM_EVERY: Duration = Duration::from_millis(50);
+/// What a peer has to take in that time to count as one that reads.
+const TAKEN_BYTES_MIN: u64 = 64 * 1024;
 /// How long a closing peer may take.
 const LINGER: Duration = Duration::from_secs(1);
 /// Wire 4: time between pings, and time for the pong.
@@ -169,8 +180,14 @@ async fn first_message(socket: &mut Socket, deadline: Instant) -> First {
     }
 }
 
-/// A request that waits: its id, its method, and its answer to come.
-type Done = (String, &'static str, Reply);
+/// A request that was waited for: its id, its method, and its answer.
+struct Done {
+    id: String,
+    method: &'static str,
+    reply: Reply,
+    /// What its message counted.
+    bytes: usize,
+}
 struct InFlight {
     done: Pin<Box<dyn Future<Output = Done> + Send>>,
     /// Whether it goes on when the socket does not.
@@ -185,14 +202,28 @@ impl Future for InFlight {
     }
 }
 
+/// A peer for which something waits.
+#[derive(Clone, Copy, Debug)]
+struct Stalled {
+    since: Instant,
+    /// What it had taken in all by then.
+    taken: u64,
+    /// When it is looked at again.
+    look: Instant,
+}
+
 /// An authenticated socket.
 struct Session {
     gateway: Arc<Gateway>,
     socket: Socket,
     link: Arc<Link>,
-    outbox: mpsc::Receiver<Utf8Bytes>,
+    outbox: mpsc::Receiver<Queued>,
+    /// An event that was taken when there was no room for it.
+    held_back: Option<Queued>,
     welcome: Arc<Welcome>,
     in_flight: FuturesUnordered<InFlight>,
+    /// What the messages of the requests in flight count.
+    in_flight_bytes: usize,
     /// What the events that are queued in the socket and not flushed cost.
     events_unflushed: usize,
     role_errors: u32,
@@ -204,6 +235,8 @@ struct Session {
     may_have_more: bool,
     next_ping: Instant,
     pong_due: bool,
+    /// How it is going with what waits for the peer, if something does.
+    stalled: Option<Stalled>,
     /// When its authority ends by itself.
     expires: Option<Instant>,
 }
@@ -213,9 +246,10 @@ impl Session {
         gateway: Arc<Gateway>,
         mut socket: Socket,
         link: Arc<Link>,
-        outbox: mpsc::Receiver<Utf8Bytes>,
+        outbox: mpsc::Receiver<Queued>,
         welcome: Welcome,
     ) -> Self {
+        socket.count_among(&gateway.incoming, gateway.hub.outgoing());
         // It joined before the hello is built: nothing that happens in between is missed.
         if welcome.here.is_tracked() {
             gateway.presence.came(&welcome.here, crate::clock::now_ms());
@@ -248,8 +282,10 @@ impl Session {
             socket,
             link,
             outbox,
+            held_back: None,
             welcome: Arc::new(welcome),
             in_flight: FuturesUnordered::new(),
+            in_flight_bytes: 0,
             events_unflushed: 0,
             role_errors: 0,
             refusals,
@@ -260,6 +296,7 @@ impl Session {
             may_have_more: true,
             next_ping: Instant::now() + PING_EVERY,
             pong_due: false,
+            stalled: None,
         }
     }
 
@@ -278,21 +315,33 @@ impl Session {
     async fn turn(&mut self) {
         // A peer that always has something ready must not keep the others waiting.
         tokio::task::consume_budget().await;
-        let congested = self.socket.unflushed() > UNFLUSHED_BYTES_MAX;
-        let reads = !congested && self.in_flight.len() < IN_FLIGHT_MAX;
-        let flushes = self.socket.unflushed() > 0;
+        let unflushed = self.socket.unflushed();
+        let lacks_room = self.lacks_room();
+        let congested = unflushed > UNFLUSHED_BYTES_MAX || lacks_room;
+        if !congested && let Some(queued) = self.held_back.take() {
+            self.take_events(Some(queued));
+            return self.flush();
+        }
+        let reads = !congested
+            && self.in_flight.len() < IN_FLIGHT_MAX
+            && self.in_flight_bytes <= PAYLOAD_BYTES_MAX;
+        let flushes = unflushed > 0;
+        let look = self.stalled.map(|stalled| stalled.look);
         tokio::select! {
             biased;
             () = self.link.ended() => self.take_ending(),
-            text = self.outbox.recv(), if !congested => self.take_events(text),
-            (id, method, reply) = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
+            queued = self.outbox.recv(), if !congested => self.take_events(queued),
+            done = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
                 // What it did is told before it is answered.
-                while self.socket.unflushed() <= UNFLUSHED_BYTES_MAX
-                    && let Ok(text) = self.outbox.try_recv()
+                while self.held_back.is_none()
+                    && self.socket.unflushed() <= UNFLUSHED_BYTES_MAX
+                    && let Ok(queued) = self.outbox.try_recv()
                 {
-                    self.take_events(Some(text));
+                    self.take_events(Some(queued));
                 }
-                self.answer(&id, method, reply);
+                self.in_flight_bytes -= done.bytes;
+                self.link.holds(self.incoming());
+                self.answer(&done.id, done.method, done.reply);
             }
             ready = ready(&self.socket, reads, self.may_have_more), if reads || flushes => match ready {
                 Ok(()) if reads => self.read(),
@@ -301,6 +350,8 @@ impl Session {
             },
             () = tokio::time::sleep_until(self.next_ping), if self.pings() => self.ping(),
             () = until(self.expires), if self.expires.is_some() => self.end_of_authority(),
+            () = tokio::time::sleep(ROOM_EVERY), if lacks_room => {}
+            () = until(look), if look.is_some() => self.look_at_stalled(),
         }
         self.flush();
     }
@@ -311,10 +362,42 @@ impl Session {
             self.link.sent(self.events_unflushed);
             self.events_unflushed = 0;
         }
+        self.link.waits(self.socket.outgoing());
+        let taken = self.socket.written();
+        if self.socket.unflushed() == 0 {
+            self.stalled = None;
+        } else if self
+            .stalled
+            .is_none_or(|stalled| taken >= stalled.taken + TAKEN_BYTES_MIN)
+        {
+            let since = Instant::now();
+            let look = since + STALLED_WHEN_FULL;
+            self.stalled = Some(Stalled { since, taken, look });
+        }
         // Cut off, and what it began before is answered: nobody else needs to say that it is over.
         if !self.link.is_live() && self.closing.is_none() && self.in_flight.is_empty() {
             self.end_of_authority();
         }
+    }
+
+    /// Whether it is enough with a peer that takes little or nothing.
+    fn look_at_stalled(&mut self) {
+        let Some(stalled) = &mut self.stalled else {
+            return;
+        };
+        stalled.look = Instant::now() + STALLED_WHEN_FULL;
+        if stalled.since.elapsed() >= STALLED_MAX || self.gateway.hub.outgoing().is_full() {
+            self.end_slow_consumer();
+        }
+    }
+
+    fn end_slow_consumer(&mut self) {
+        self.closing = Some((1008, "slow consumer".to_owned()));
+    }
+
+    /// What is held of what the peer sent.
+    fn incoming(&self) -> usize {
+        self.socket.incoming() + self.in_flight_bytes
     }
 
     /// Somebody ends this session: at once, or after what is queued for it. Whether the peer
@@ -324,23 +407,36 @@ impl Session {
             return;
         };
         if ending.after_queue && self.link.is_live() {
-            while let Ok(text) = self.outbox.try_recv() {
-                self.socket.queue(text);
+            let held_back = self.held_back.take();
+            let queued = std::iter::from_fn(|| self.outbox.try_recv().ok());
+            for queued in held_back.into_iter().chain(queued) {
+                self.socket.queue(queued.message());
             }
         }
         self.closing = Some((ending.code, ending.reason.clone()));
     }
 
-    fn take_events(&mut self, first: Option<Utf8Bytes>) {
+    /// Whether too much waits for all together for another event to go into this socket.
+    fn lacks_room(&self) -> bool {
+        let outgoing = self.gateway.hub.outgoing();
+        outgoing.is_twice_full() || (outgoing.is_full() && self.socket.unflushed() > 0)
+    }
+
+    fn take_events(&mut self, first: Option<Queued>) {
         // What was queued for an authority that is gone is not for this peer any more.
         if !self.link.is_live() {
             return;
         }
         let mut next = first;
         let mut taken = 0;
-        while let Some(text) = next {
-            self.events_unflushed += hub::cost(&text);
-            self.socket.queue(text);
+        while let Some(queued) = next {
+            // Many may have been woken for one event; not all of them have room for it.
+            if self.lacks_room() {
+                self.held_back = Some(queued);
+                return;
+            }
+            self.events_unflushed += queued.cost();
+            self.socket.queue(queued.message());
             taken += 1;
             if taken >= READ_BATCH_MAX || self.socket.unflushed() > UNFLUSHED_BYTES_MAX {
                 return;
@@ -349,7 +445,19 @@ impl Session {
         }
     }
 
+    /// Reads, and says how much is held of what came. Where that is too much for all of them,
+    /// whoever holds most has to go.
     fn read(&mut self) {
+        let before = self.incoming();
+        self.read_batch();
+        let held = self.incoming();
+        self.link.holds(held);
+        if held > before && self.socket.is_too_much_incoming() {
+            self.gateway.hub.end_largest_sender(&self.gateway.incoming);
+        }
+    }
+
+    fn read_batch(&mut self) {
         self.may_have_more = true;
         for _ in 0..READ_BATCH_MAX {
             let incoming = self.socket.try_read();
@@ -371,6 +479,7 @@ impl Session {
             }
             if self.is_over()
                 || self.in_flight.len() >= IN_FLIGHT_MAX
+                || self.in_flight_bytes > PAYLOAD_BYTES_MAX
                 || self.socket.unflushed() > UNFLUSHED_BYTES_MAX
             {
                 return;
@@ -437,23 +546,40 @@ impl Session {
         match dispatch::call(&call) {
             Answer::Now(reply) => self.answer(&request.id, method.spec().name, reply),
             Answer::Later(future) => {
-                self.wait_for(request.id.into_owned(), method.spec().name, future, false);
+                let id = request.id.into_owned();
+                self.wait_for(id, method.spec().name, future, false, text.len());
             }
             Answer::Carried(future) => {
-                self.wait_for(request.id.into_owned(), method.spec().name, future, true);
+                let id = request.id.into_owned();
+                self.wait_for(id, method.spec().name, future, true, text.len());
             }
         }
     }
 
+    /// Waits for an answer beside everything else. What was asked is held until then; a message of
+    /// ordinary length counts nothing.
     fn wait_for(
-        &self,
+        &mut self,
         id: String,
         method: &'static str,
         reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
         carried: bool,
+        message_bytes: usize,
     ) {
+        let bytes = message_bytes.saturating_sub(UNCOUNTED_BYTES);
+        let share: Option<Share> = (bytes > 0).then(|| self.gateway.incoming.share(bytes));
+        self.in_flight_bytes += bytes;
         self.in_flight.push(InFlight {
-            done: Box::pin(async move { (id, method, reply.await) }),
+            done: Box::pin(async move {
+                let reply = reply.await;
+                drop(share);
+                Done {
+                    id,
+                    method,
+                    reply,
+                    bytes,
+                }
+            }),
             carried,
         });
     }
@@ -491,12 +617,17 @@ impl Session {
     }
 
     fn answer(&mut self, id: &str, method: &'static str, reply: Reply) {
+        // As for events, what waits is looked at before something is added to it.
+        if self.socket.unflushed() > BUFFERED_BYTES_MAX {
+            return self.end_slow_consumer();
+        }
+        self.gateway.hub.end_slowest();
         match reply.outcome {
             Ok(payload) => self.socket.queue(frame::response_ok(id, &payload).into()),
             Err(error) => self.refuse(id, method, &error),
         }
         if let Some(rest) = reply.rest {
-            self.wait_for(id.to_owned(), method, rest.0, false);
+            self.wait_for(id.to_owned(), method, rest.0, false, 0);
         }
         if let Some((code, reason)) = reply.then_close {
             self.closing = Some((code, reason));

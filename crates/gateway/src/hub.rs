@@ -25,7 +25,10 @@ use clawgate_protocol::{
 use tokio::sync::{Notify, mpsc};
 use tungstenite::Utf8Bytes;
 
-use crate::standing::Standing;
+use crate::{
+    load::{Held, OUTGOING_BYTES_MAX, Share, UNCOUNTED_BYTES},
+    standing::Standing,
+};
 
 /// What a queued message costs beside its bytes: its slot and its allocation. Counted, so that
 /// many small messages are bounded like few large ones.
@@ -33,9 +36,43 @@ const MESSAGE_COST: usize = 128;
 /// Messages in one outbox at most. Each costs something, so the bound in bytes is met first.
 const OUTBOX_MESSAGES_MAX: usize = BUFFERED_BYTES_MAX / MESSAGE_COST + 2;
 
-/// What a message counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
-pub(crate) fn cost(text: &Utf8Bytes) -> usize {
-    text.len() + MESSAGE_COST
+/// Room of one place in an outbox, which is its receiver's own.
+const PLACE_BYTES: usize = size_of::<Queued>();
+
+/// An event, encoded once and held once for all who are to get it.
+#[derive(Debug)]
+struct Encoded {
+    parts: EventParts,
+    held: Held,
+    _share: Share,
+}
+
+/// An event in an outbox, with its number there.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    event: Arc<Encoded>,
+    seq: Option<u64>,
+    _place: Share,
+}
+
+impl Queued {
+    fn new(event: &Arc<Encoded>, seq: Option<u64>) -> Self {
+        Self {
+            event: Arc::clone(event),
+            seq,
+            _place: event.held.share(PLACE_BYTES),
+        }
+    }
+
+    /// The message that goes to the peer.
+    pub(crate) fn message(&self) -> Utf8Bytes {
+        self.event.parts.frame(self.seq).into()
+    }
+
+    /// What it counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
+    pub(crate) fn cost(&self) -> usize {
+        self.event.parts.head.len() + self.event.parts.tail.len() + MESSAGE_COST
+    }
 }
 
 /// How a session is to end.
@@ -148,7 +185,11 @@ pub(crate) struct Link {
     live: AtomicBool,
     /// What is in the outbox, or queued and unflushed, costs this much.
     buffered: AtomicUsize,
-    outbox: mpsc::Sender<Utf8Bytes>,
+    /// Bytes that its socket holds for events and answers.
+    in_socket: AtomicUsize,
+    /// Bytes of its messages that are coming in, and of its requests that wait.
+    incoming: AtomicUsize,
+    outbox: mpsc::Sender<Queued>,
     /// Whether events are for it. A request over HTTP has authority that can be taken away, and
     /// nowhere to be told anything.
     listens: bool,
@@ -166,6 +207,8 @@ impl Link {
             principal,
             live: AtomicBool::new(true),
             buffered: AtomicUsize::new(0),
+            in_socket: AtomicUsize::new(0),
+            incoming: AtomicUsize::new(0),
             outbox: mpsc::channel(1).0,
             listens: false,
             ending: OnceLock::new(),
@@ -189,6 +232,22 @@ impl Link {
     /// The connection took this much off its hands.
     pub(crate) fn sent(&self, cost: usize) {
         self.buffered.fetch_sub(cost, Ordering::AcqRel);
+    }
+
+    /// Its socket holds this much for what it is told.
+    pub(crate) fn waits(&self, in_socket: usize) {
+        self.in_socket.store(in_socket, Ordering::Release);
+    }
+
+    /// What waits for it, here or in the socket's buffer.
+    fn backlog(&self) -> usize {
+        let in_socket = self.in_socket.load(Ordering::Acquire);
+        self.buffered.load(Ordering::Acquire).max(in_socket)
+    }
+
+    /// The connection holds this much of what it was sent.
+    pub(crate) fn holds(&self, incoming: usize) {
+        self.incoming.store(incoming, Ordering::Release);
     }
 
     /// How it is to end, once that is known.
@@ -251,9 +310,20 @@ struct Member {
 }
 
 /// Handle of the hub.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hub {
     sessions: Arc<Mutex<Sessions>>,
+    /// Events and answers that peers did not take yet.
+    outgoing: Held,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            sessions: Arc::default(),
+            outgoing: Held::of_at_most(OUTGOING_BYTES_MAX),
+        }
+    }
 }
 
 impl Hub {
@@ -274,7 +344,7 @@ impl Hub {
         &self,
         principal: Principal,
         judged_at: u64,
-    ) -> Option<(Arc<Link>, mpsc::Receiver<Utf8Bytes>)> {
+    ) -> Option<(Arc<Link>, mpsc::Receiver<Queued>)> {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
         let link = self.enter(principal, judged_at, outbox, true)?;
         Some((link, receiver))
@@ -291,7 +361,7 @@ impl Hub {
         &self,
         principal: Principal,
         judged_at: u64,
-        outbox: mpsc::Sender<Utf8Bytes>,
+        outbox: mpsc::Sender<Queued>,
         listens: bool,
     ) -> Option<Arc<Link>> {
         let key = principal.conn_id.clone();
@@ -299,6 +369,8 @@ impl Hub {
             principal,
             live: AtomicBool::new(true),
             buffered: AtomicUsize::new(0),
+            in_socket: AtomicUsize::new(0),
+            incoming: AtomicUsize::new(0),
             outbox,
             listens,
             ending: OnceLock::new(),
@@ -322,6 +394,68 @@ impl Hub {
         self.lock().links.remove(conn_id);
     }
 
+    /// What waits for peers, all together.
+    pub(crate) fn outgoing(&self) -> &Held {
+        &self.outgoing
+    }
+
+    /// Where far too much waits for all together, ends those for whom most waits, until what goes
+    /// with them makes room enough.
+    pub(crate) fn end_slowest(&self) {
+        if self.outgoing.is_twice_full() {
+            self.end_slowest_of(&self.lock());
+        }
+    }
+
+    fn end_slowest_of(&self, sessions: &Sessions) {
+        if !self.outgoing.is_twice_full() {
+            return;
+        }
+        let links = || sessions.links.values().map(|member| &member.link);
+        let gone = links().filter(|link| !link.is_live());
+        let mut going: usize = gone.map(|link| link.backlog()).sum();
+        while self.outgoing.is_full_without(going) {
+            let slowest = links()
+                .filter(|link| link.is_live())
+                .max_by_key(|link| link.backlog());
+            let Some(link) = slowest.filter(|link| link.backlog() > UNCOUNTED_BYTES) else {
+                return;
+            };
+            going += link.backlog();
+            link.cut();
+            link.end(Ending::at_once(1008, "slow consumer"));
+        }
+    }
+
+    /// Ends the session that holds most of what is coming in, unless those that are on their way out
+    /// make room enough.
+    pub(crate) fn end_largest_sender(&self, of: &Held) {
+        let guard = self.lock();
+        let incoming = |link: &Link| link.incoming.load(Ordering::Acquire);
+        let links = || guard.links.values().map(|member| &member.link);
+        let going = links().filter(|link| !link.is_live());
+        if !of.is_full_without(going.map(|link| incoming(link)).sum()) {
+            return;
+        }
+        let largest = links()
+            .filter(|link| link.is_live() && incoming(link) > 0)
+            .max_by_key(|link| incoming(link));
+        if let Some(link) = largest {
+            link.cut();
+            link.end(Ending::at_once(1013, "too much is being sent at once"));
+        }
+    }
+
+    fn encode(&self, event: Event, payload: &str, version: Option<StateVersion>) -> Arc<Encoded> {
+        let parts = EventParts::new(event.name(), payload, version);
+        let share = self.outgoing.share(parts.head.len() + parts.tail.len());
+        Arc::new(Encoded {
+            parts,
+            held: self.outgoing.clone(),
+            _share: share,
+        })
+    }
+
     /// How many sessions there are.
     pub(crate) fn len(&self) -> usize {
         self.lock().links.len()
@@ -337,7 +471,8 @@ impl Hub {
 
     /// Sends an event to everybody who may see it.
     pub(crate) fn publish(&self, event: Event, payload: &str, version: Option<StateVersion>) {
-        self.publish_each(event, Some(payload), payload, version);
+        let encoded = self.encode(event, payload, version);
+        self.send(event, Some(&encoded), &encoded);
     }
 
     /// The same where the dialects have it otherwise. `None` for wire 3 tells nobody there, and
@@ -349,32 +484,35 @@ impl Hub {
         v4_payload: &str,
         version: Option<StateVersion>,
     ) {
-        let v3_parts = v3_payload.map(|payload| EventParts::new(event.name(), payload, version));
-        let v4_parts = EventParts::new(event.name(), v4_payload, version);
+        let v3 = v3_payload.map(|payload| self.encode(event, payload, version));
+        let v4 = self.encode(event, v4_payload, version);
+        self.send(event, v3.as_ref(), &v4);
+    }
+
+    fn send(&self, event: Event, v3: Option<&Arc<Encoded>>, v4: &Arc<Encoded>) {
         let mut guard = self.lock();
         let sessions = &mut *guard;
-        if v3_parts.is_some() {
+        if v3.is_some() {
             sessions.seq += 1;
         }
-        let v3 = std::cell::OnceCell::<Utf8Bytes>::new();
         for member in sessions.links.values_mut() {
             let link = &member.link;
             if !link.is_live() || !link.receives(event) {
                 continue;
             }
-            let text = match link.principal.dialect {
+            let queued = match link.principal.dialect {
                 Dialect::V3 => {
-                    let Some(parts) = &v3_parts else { continue };
-                    v3.get_or_init(|| Utf8Bytes::from(parts.frame(Some(sessions.seq))))
-                        .clone()
+                    let Some(encoded) = v3 else { continue };
+                    Queued::new(encoded, Some(sessions.seq))
                 }
                 Dialect::V4 => {
                     member.seq += 1;
-                    Utf8Bytes::from(v4_parts.frame(Some(member.seq)))
+                    Queued::new(v4, Some(member.seq))
                 }
             };
-            deliver(link, event, text);
+            deliver(link, event.droppable(), queued);
         }
+        self.end_slowest_of(sessions);
     }
 
     /// Sends an event to those that may see it and asked for it. Wire 3, which counts what goes to
@@ -385,8 +523,9 @@ impl Hub {
         payload: &str,
         asked: impl Fn(&Watch) -> bool,
     ) {
-        let parts = EventParts::new(event.name(), payload, None);
-        for member in self.lock().links.values_mut() {
+        let encoded = self.encode(event, payload, None);
+        let mut guard = self.lock();
+        for member in guard.links.values_mut() {
             let link = &member.link;
             if link.is_live() && link.receives(event) && asked(&link.watch()) {
                 let seq = match link.principal.dialect {
@@ -396,9 +535,10 @@ impl Hub {
                         Some(member.seq)
                     }
                 };
-                deliver(link, event, Utf8Bytes::from(parts.frame(seq)));
+                deliver(link, event.droppable(), Queued::new(&encoded, seq));
             }
         }
+        self.end_slowest_of(&guard);
     }
 
     /// Sends an event to those that may see it and are `wanted`, each in its dialect. What nobody
@@ -420,31 +560,30 @@ impl Hub {
             sessions.seq += 1;
         }
         let v3_seq = numbered.then_some(sessions.seq);
-        let v3 = std::cell::OnceCell::<Utf8Bytes>::new();
-        let v4 = std::cell::OnceCell::<EventParts>::new();
-        let parts = |dialect| EventParts::new(event.name(), &payload(dialect), None);
+        let v3 = std::cell::OnceCell::new();
+        let v4 = std::cell::OnceCell::new();
+        let encoded = |dialect| self.encode(event, &payload(dialect), None);
         for member in sessions.links.values_mut() {
             let link = &member.link;
             if !link.is_live() || !link.receives(event) || !wanted(link) {
                 continue;
             }
-            let text = match link.principal.dialect {
-                Dialect::V3 => v3
-                    .get_or_init(|| Utf8Bytes::from(parts(Dialect::V3).frame(v3_seq)))
-                    .clone(),
+            let queued = match link.principal.dialect {
+                Dialect::V3 => Queued::new(v3.get_or_init(|| encoded(Dialect::V3)), v3_seq),
                 Dialect::V4 => {
                     member.seq += 1;
-                    let parts = v4.get_or_init(|| parts(Dialect::V4));
-                    Utf8Bytes::from(parts.frame(Some(member.seq)))
+                    let encoded = v4.get_or_init(|| encoded(Dialect::V4));
+                    Queued::new(encoded, Some(member.seq))
                 }
             };
-            deliver_as(link, droppable, text);
+            deliver(link, droppable, queued);
         }
+        self.end_slowest_of(sessions);
     }
 
     /// Sends an event to one session alone, unnumbered. `false` when it is gone or ending.
     pub(crate) fn tell(&self, conn_id: &str, event: Event, payload: &str) -> bool {
-        let text = Utf8Bytes::from(EventParts::new(event.name(), payload, None).frame(None));
+        let encoded = self.encode(event, payload, None);
         let guard = self.lock();
         let Some(member) = guard.links.get(conn_id) else {
             return false;
@@ -452,7 +591,9 @@ impl Hub {
         if !member.link.is_live() || member.link.ending().is_some() {
             return false;
         }
-        deliver(&member.link, event, text);
+        let queued = Queued::new(&encoded, None);
+        deliver(&member.link, event.droppable(), queued);
+        self.end_slowest_of(&guard);
         member.link.is_live()
     }
 
@@ -516,12 +657,7 @@ impl Hub {
     }
 }
 
-fn deliver(link: &Link, event: Event, text: Utf8Bytes) {
-    deliver_as(link, event.droppable(), text);
-}
-
-fn deliver_as(link: &Link, droppable: bool, text: Utf8Bytes) {
-    let cost = cost(&text);
+fn deliver(link: &Link, droppable: bool, queued: Queued) {
     // As in the original, the backlog is looked at before the event is added to it.
     if link.buffered.load(Ordering::Acquire) > BUFFERED_BYTES_MAX {
         if !droppable {
@@ -530,9 +666,9 @@ fn deliver_as(link: &Link, droppable: bool, text: Utf8Bytes) {
         }
         return;
     }
-    link.buffered.fetch_add(cost, Ordering::AcqRel);
+    link.buffered.fetch_add(queued.cost(), Ordering::AcqRel);
     // Its connection may be gone already; it leaves the hub in a moment.
-    let _ = link.outbox.try_send(text);
+    let _ = link.outbox.try_send(queued);
 }
 
 #[cfg(test)]
@@ -581,7 +717,7 @@ mod tests {
         }
     }
 
-    fn join(hub: &Hub, conn_id: &str) -> (Arc<Link>, mpsc::Receiver<Utf8Bytes>) {
+    fn join(hub: &Hub, conn_id: &str) -> (Arc<Link>, mpsc::Receiver<Queued>) {
         hub.join(principal(conn_id), hub.revocations())
             .expect("nothing was revoked meanwhile")
     }
@@ -636,6 +772,38 @@ mod tests {
         assert!(link.is_live(), "what it does not hear costs it nothing");
         let ended = hub.revoke(4001, "gateway auth changed", None, |_| true);
         assert_eq!((ended, link.is_live()), (1, false));
+    }
+
+    #[test]
+    fn where_too_much_waits_for_all_those_for_whom_most_waits_are_ended() {
+        let hub = Hub::default();
+        let connected: Vec<_> = (0..14).map(|n| join(&hub, &format!("{n}"))).collect();
+        let payload = format!(r#""{}""#, "x".repeat(1 << 20));
+        // Each for one of them alone, so that nothing of it is shared: more for each than for the last.
+        for round in 0..14 {
+            for n in round..14 {
+                hub.tell(&format!("{n}"), Event::Tick, &payload);
+            }
+        }
+        assert!(!hub.outgoing.is_full(), "105 MiB wait");
+        for _ in 0..40 {
+            for n in 0..14 {
+                hub.tell(&format!("{n}"), Event::Tick, &payload);
+            }
+        }
+        let live: Vec<bool> = connected.iter().map(|(link, _)| link.is_live()).collect();
+        let ended = live.iter().filter(|it| !**it).count();
+        assert!((1..14).contains(&ended), "{live:?}");
+        assert!(live[0] && !live[13], "{live:?}");
+        drop(connected);
+        let shared: Vec<_> = (0..100).map(|n| join(&hub, &format!("s{n}"))).collect();
+        for _ in 0..40 {
+            hub.publish(Event::Tick, &payload, None);
+        }
+        assert!(
+            shared.iter().all(|(link, _)| link.is_live()),
+            "what all hear is held once"
+        );
     }
 
     #[test]

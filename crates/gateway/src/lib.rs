@@ -25,6 +25,7 @@ mod hub;
 mod import;
 mod lifecycle;
 mod listen;
+mod load;
 mod logs;
 mod methods;
 mod models;
@@ -138,6 +139,10 @@ pub(crate) struct Gateway {
     pub web: web::Web,
     pub readiness: Readiness,
     pub pre_hello: listen::PreHello,
+    /// Messages that are coming in over sockets, and requests that wait.
+    pub incoming: load::Held,
+    /// Bodies that are coming in over HTTP.
+    pub bodies: load::Held,
     /// Control-plane writes of callers elsewhere.
     pub write_windows: std::sync::Mutex<clawgate_core::write_limit::WriteWindows>,
     /// Refusals of those who never got a hello.

@@ -14,6 +14,11 @@ use clawgate_protocol::{
 const TTL_MS: i64 = 300_000;
 /// Entries kept at most; the oldest make room.
 const ENTRIES_MAX: usize = 200;
+/// Letters of all entries together, more or less; the oldest make room. Every reader is sent all of them
+/// each time that one changes.
+const TABLE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Letters of one beacon.
+pub(crate) const BEACON_BYTES_MAX: usize = TABLE_BYTES_MAX - 64 * 1024;
 
 /// The gateway's own entry, renewed on each read.
 #[derive(Clone, Debug)]
@@ -209,10 +214,16 @@ impl Presence {
         table
             .entries
             .retain(|(other, entry)| *other != key && now_ms - entry.ts < TTL_MS);
-        if table.entries.len() >= ENTRIES_MAX {
-            table.entries.remove(0);
-        }
         table.entries.push((key, entry));
+        let mut bytes: usize = table.entries.iter().map(bytes_of).sum();
+        let mut crowded_out = 0;
+        while table.entries.len() - crowded_out > ENTRIES_MAX
+            || (bytes > TABLE_BYTES_MAX && crowded_out + 1 < table.entries.len())
+        {
+            bytes -= bytes_of(&table.entries[crowded_out]);
+            crowded_out += 1;
+        }
+        table.entries.drain(..crowded_out);
         table.version.presence += 1;
     }
 
@@ -248,6 +259,38 @@ impl Presence {
     pub(crate) fn list_json(&self, dialect: Dialect, now_ms: i64) -> String {
         to_json(&self.list(dialect, now_ms))
     }
+}
+
+fn bytes_of((key, entry): &(String, PresenceEntry)) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let texts = |list: &Option<Vec<String>>| {
+        let list = list.iter().flatten();
+        list.map(|text| text.len() + size_of::<String>())
+            .sum::<usize>()
+    };
+    key.len()
+        + entry.text.len()
+        + [
+            &entry.host,
+            &entry.ip,
+            &entry.version,
+            &entry.platform,
+            &entry.device_family,
+            &entry.model_identifier,
+            &entry.mode,
+            &entry.reason,
+            &entry.device_id,
+            &entry.instance_id,
+            &entry.client_id,
+            &entry.time_zone,
+        ]
+        .map(text)
+        .iter()
+        .sum::<usize>()
+        + [&entry.tags, &entry.roles, &entry.scopes]
+            .map(texts)
+            .iter()
+            .sum::<usize>()
 }
 
 /// What the text line of a beacon says:
@@ -321,5 +364,26 @@ mod tests {
         assert_eq!(presence.list(Dialect::V4, 1_000).len(), ENTRIES_MAX + 1);
         assert_eq!(presence.list(Dialect::V4, 1_000)[1].text, "999");
         assert_eq!(presence.list(Dialect::V4, TTL_MS + 1_000).len(), 1);
+    }
+
+    #[test]
+    fn long_beacons_crowd_out_older_ones() {
+        let presence = Presence::new(SelfEntry(PresenceEntry::default()));
+        for n in 0..10 {
+            let params = SystemEventParams {
+                text: Some(format!("{n} {}", "x".repeat(500_000))),
+                ..SystemEventParams::default()
+            };
+            presence.beacon(&params, n);
+        }
+        let list = presence.list(Dialect::V4, 10);
+        assert_eq!(list.len(), 4 + 1);
+        assert!(list[1].text.starts_with("9 "));
+        let longest = SystemEventParams {
+            text: Some("x".repeat(BEACON_BYTES_MAX)),
+            ..SystemEventParams::default()
+        };
+        presence.beacon(&longest, 11);
+        assert_eq!(presence.list(Dialect::V4, 12).len(), 1 + 1);
     }
 }

@@ -15,8 +15,12 @@ use tungstenite::{
     protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext, frame::coding::CloseCode},
 };
 
+use crate::load::{Held, Share, UNCOUNTED_BYTES};
+
 /// Read buffer of a socket. Small, because ten thousand sockets may sit idle.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes that are taken from the stream before it is looked at how much is held.
+const READ_AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// What came in.
 #[derive(Debug)]
@@ -35,18 +39,132 @@ pub(crate) enum Incoming {
     Broken(u16),
 }
 
-/// The stream as tungstenite wants it: never waiting.
-struct Io<'a>(&'a TcpStream);
+/// Follows the frames of a stream, to know what is held of the message that is coming in, and when
+/// nothing is.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The header that is coming in.
+    head: [u8; 14],
+    head_bytes: usize,
+    /// What is to come of the payload.
+    left: u64,
+    /// What came of the payload, if it is of a message.
+    came: usize,
+    is_control: bool,
+    /// Whether the message ends with this frame.
+    is_last: bool,
+    /// Whether a message has begun, and more fragments of it are to come.
+    is_in_message: bool,
+    /// Payloads of earlier fragments of the message.
+    collected: usize,
+    /// The largest payload that went through the read buffer. It keeps as much.
+    largest: usize,
+}
+
+impl Frames {
+    /// These bytes came.
+    fn take(&mut self, mut bytes: &[u8]) {
+        while let Some(first) = bytes.first() {
+            if self.left > 0 {
+                let here = usize::try_from(self.left).map_or(bytes.len(), |it| it.min(bytes.len()));
+                bytes = &bytes[here..];
+                self.left -= here as u64;
+                if !self.is_control {
+                    self.came += here;
+                    self.largest = self.largest.max(self.came);
+                }
+            } else {
+                self.head[self.head_bytes] = *first;
+                self.head_bytes += 1;
+                bytes = &bytes[1..];
+                self.begin();
+            }
+            if self.left == 0 && self.head_bytes == 0 {
+                self.finish();
+            }
+        }
+    }
+
+    /// Begins with the payload once its header is complete.
+    fn begin(&mut self) {
+        let [first, second, rest @ ..] = self.head;
+        let length = second & 0x7f;
+        let mask_bytes = if second & 0x80 == 0 { 0 } else { 4 };
+        let length_bytes = match length {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        if self.head_bytes < 2 + length_bytes + mask_bytes {
+            return;
+        }
+        self.left = match length {
+            126 | 127 => rest[..length_bytes]
+                .iter()
+                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
+            short => u64::from(short),
+        };
+        self.is_control = first & 0x08 != 0;
+        self.is_last = first & 0x80 != 0;
+        self.head_bytes = 0;
+    }
+
+    fn finish(&mut self) {
+        if self.is_control {
+            return;
+        }
+        self.is_in_message = !self.is_last;
+        self.collected = if self.is_last {
+            0
+        } else {
+            self.collected + self.came
+        };
+        self.came = 0;
+    }
+
+    /// Whether a message ends here.
+    fn is_between_messages(&self) -> bool {
+        self.left == 0 && self.head_bytes == 0 && !self.is_in_message
+    }
+
+    /// What is held of what came.
+    fn held(&self) -> usize {
+        self.collected + self.largest
+    }
+}
+
+/// The stream as tungstenite wants it: never waiting, and not for ever reading.
+struct Io<'a> {
+    stream: &'a TcpStream,
+    frames: &'a mut Frames,
+    /// Bytes that may be read yet.
+    left: usize,
+    /// Bytes that were written.
+    written: usize,
+}
 
 impl Read for Io<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
+        if self.left == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut room = buffer.len().min(self.left);
+        // A large frame ends where the buffer does, so that the buffer can be given back.
+        if self.frames.largest > UNCOUNTED_BYTES && self.frames.left > 0 {
+            room = usize::try_from(self.frames.left).map_or(room, |left| room.min(left));
+        }
+        let bytes = self.stream.try_read(&mut buffer[..room])?;
+        self.frames.take(&buffer[..bytes]);
+        self.left -= bytes;
+        Ok(bytes)
     }
 }
 
 impl Write for Io<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0.try_write(buffer)
+        let bytes = self.stream.try_write(buffer)?;
+        self.written += bytes;
+        Ok(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -58,9 +176,26 @@ impl Write for Io<'_> {
 pub(crate) struct Socket {
     stream: TcpStream,
     context: WebSocketContext,
+    frames: Frames,
+    message_bytes_max: usize,
+    /// Whether every whole frame that came was taken out of the buffer.
+    drained: bool,
     /// Bytes queued since the last complete flush.
     unflushed: usize,
+    /// The most that was queued at once. The write buffer keeps as much.
+    most_unflushed: usize,
+    /// Bytes written in all.
+    written: u64,
     ended: bool,
+    /// What counts of it among all.
+    counted: Option<CountedBytes>,
+}
+
+/// One socket's part of what all hold.
+#[derive(Debug)]
+struct CountedBytes {
+    incoming: Share,
+    outgoing: Share,
 }
 
 impl std::fmt::Debug for Socket {
@@ -74,23 +209,64 @@ impl std::fmt::Debug for Socket {
 impl Socket {
     /// Takes over an upgraded stream; `read` is what was read from it beyond the request.
     pub(crate) fn new(stream: TcpStream, read: Vec<u8>, message_bytes_max: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER_BYTES)
-            // Writing is ours to time: queue freely, flush once a wake-up.
-            .write_buffer_size(usize::MAX / 2)
-            .max_write_buffer_size(usize::MAX)
-            .max_message_size(Some(message_bytes_max))
-            .max_frame_size(Some(message_bytes_max));
+        let mut frames = Frames::default();
+        frames.take(&read);
         Self {
             stream,
-            context: WebSocketContext::from_partially_read(read, Role::Server, Some(config)),
+            context: context(read, message_bytes_max),
+            frames,
+            message_bytes_max,
+            drained: false,
             unflushed: 0,
+            most_unflushed: 0,
+            written: 0,
             ended: false,
+            counted: None,
         }
+    }
+
+    /// Counts from now on what it holds.
+    pub(crate) fn count_among(&mut self, incoming: &Held, outgoing: &Held) {
+        self.counted = Some(CountedBytes {
+            incoming: incoming.share(0),
+            outgoing: outgoing.share(0),
+        });
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.most_unflushed = self.most_unflushed.max(self.unflushed);
+        if let Some(counted) = &mut self.counted {
+            let over = |bytes: usize| bytes.saturating_sub(UNCOUNTED_BYTES);
+            counted.incoming.set(over(self.frames.held()));
+            counted.outgoing.set(over(self.most_unflushed));
+        }
+    }
+
+    /// Bytes that it holds of messages that came, beside what nobody counts.
+    pub(crate) fn incoming(&self) -> usize {
+        self.counted.as_ref().map_or(0, |it| it.incoming.bytes())
+    }
+
+    /// Whether all together hold more of incoming messages than they should.
+    pub(crate) fn is_too_much_incoming(&self) -> bool {
+        let counted = self.counted.as_ref();
+        counted.is_some_and(|it| it.incoming.is_of_too_much())
+    }
+
+    /// Bytes that it holds for what goes out.
+    pub(crate) fn outgoing(&self) -> usize {
+        self.most_unflushed
+    }
+
+    /// Bytes that the peer's side of the stream took so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Changes the limit on the open socket.
     pub(crate) fn set_message_bytes_max(&mut self, bytes: usize) {
+        self.message_bytes_max = bytes;
         self.context.set_config(|config| {
             config.max_message_size = Some(bytes);
             config.max_frame_size = Some(bytes);
@@ -109,7 +285,23 @@ impl Socket {
 
     /// Takes the next message that is there.
     pub(crate) fn try_read(&mut self) -> Incoming {
-        match self.context.read(&mut Io(&self.stream)) {
+        let mut io = Io {
+            stream: &self.stream,
+            frames: &mut self.frames,
+            left: READ_AT_ONCE_BYTES,
+            written: 0,
+        };
+        let read = self.context.read(&mut io);
+        self.written += io.written as u64;
+        self.drained = matches!(&read, Err(Error::Io(error)) if is_not_yet(error));
+        let incoming = self.incoming_of(read);
+        self.give_back_buffer();
+        self.count();
+        incoming
+    }
+
+    fn incoming_of(&mut self, read: Result<Message, Error>) -> Incoming {
+        match read {
             Ok(Message::Text(text)) => Incoming::Text(text),
             Ok(Message::Binary(bytes)) => match Utf8Bytes::try_from(bytes) {
                 Ok(text) => Incoming::Text(text),
@@ -128,7 +320,7 @@ impl Socket {
                 Incoming::Control
             }
             Ok(Message::Pong(_) | Message::Frame(_)) => Incoming::Control,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Incoming::Nothing,
+            Err(Error::Io(error)) if is_not_yet(&error) => Incoming::Nothing,
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Incoming::TooLarge,
             Err(Error::Utf8(_)) => Incoming::Broken(1007),
             Err(Error::Protocol(
@@ -141,6 +333,22 @@ impl Socket {
         }
     }
 
+    /// A buffer that a large message went through, in or out, stays as large as that one was. Once
+    /// nothing is in either of them, others take their places.
+    fn give_back_buffer(&mut self) {
+        if self.frames.largest.max(self.most_unflushed) > UNCOUNTED_BYTES
+            && self.drained
+            && self.unflushed == 0
+            && self.frames.is_between_messages()
+            && self.context.can_read()
+            && self.context.can_write()
+        {
+            self.context = context(Vec::new(), self.message_bytes_max);
+            self.frames = Frames::default();
+            self.most_unflushed = 0;
+        }
+    }
+
     fn end(&mut self) -> Incoming {
         self.ended = true;
         Incoming::Closed
@@ -149,20 +357,29 @@ impl Socket {
     /// Queues a text message.
     pub(crate) fn queue(&mut self, text: Utf8Bytes) {
         self.unflushed += text.len();
-        if let Err(error) = self
-            .context
-            .write(&mut Io(&self.stream), Message::Text(text))
-            && !matches!(&error, Error::Io(io) if io.kind() == io::ErrorKind::WouldBlock)
-        {
+        let written = self.write(Message::Text(text));
+        if matches!(written, Err(error) if !matches!(&error, Error::Io(io) if is_not_yet(io))) {
             self.ended = true;
         }
+        self.count();
+    }
+
+    fn write(&mut self, message: Message) -> Result<(), Error> {
+        let mut io = Io {
+            stream: &self.stream,
+            frames: &mut self.frames,
+            left: 0,
+            written: 0,
+        };
+        let result = self.context.write(&mut io, message);
+        self.written += io.written as u64;
+        result
     }
 
     /// Queues a ping.
     pub(crate) fn queue_ping(&mut self) {
         self.unflushed += 2;
-        let ping = Message::Ping(bytes::Bytes::new());
-        let _ = self.context.write(&mut Io(&self.stream), ping);
+        let _ = self.write(Message::Ping(bytes::Bytes::new()));
     }
 
     /// Queues a close frame. Nothing can be queued after it.
@@ -172,9 +389,7 @@ impl Socket {
             reason: Utf8Bytes::from(clawgate_protocol::error::close_reason(reason)),
         };
         self.unflushed += 4 + reason.len();
-        let _ = self
-            .context
-            .write(&mut Io(&self.stream), Message::Close(Some(frame)));
+        let _ = self.write(Message::Close(Some(frame)));
     }
 
     /// Writes what is queued, as far as the stream takes it now.
@@ -182,12 +397,21 @@ impl Socket {
         if self.unflushed == 0 || self.ended {
             return;
         }
-        match self.context.flush(&mut Io(&self.stream)) {
-            Ok(()) => self.unflushed = 0,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(Error::ConnectionClosed) => self.unflushed = 0,
+        let mut io = Io {
+            stream: &self.stream,
+            frames: &mut self.frames,
+            left: 0,
+            written: 0,
+        };
+        let flushed = self.context.flush(&mut io);
+        self.written += io.written as u64;
+        match flushed {
+            Ok(()) | Err(Error::ConnectionClosed) => self.unflushed = 0,
+            Err(Error::Io(error)) if is_not_yet(&error) => {}
             Err(_) => self.ended = true,
         }
+        self.give_back_buffer();
+        self.count();
     }
 
     /// Bytes that were queued and are not all written.
@@ -210,7 +434,14 @@ impl Socket {
                 }
                 self.try_flush();
             }
-            let mut stream = self.stream;
+            let Self {
+                mut stream,
+                context,
+                counted,
+                ..
+            } = self;
+            // What it held is not held while the peer takes its time.
+            drop((context, counted));
             if tokio::io::AsyncWriteExt::shutdown(&mut stream)
                 .await
                 .is_err()
@@ -227,5 +458,77 @@ impl Socket {
             }
         })
         .await;
+    }
+}
+
+fn context(read: Vec<u8>, message_bytes_max: usize) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        // Writing is ours to time: queue freely, flush once a wake-up.
+        .write_buffer_size(usize::MAX / 2)
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max));
+    WebSocketContext::from_partially_read(read, Role::Server, Some(config))
+}
+
+fn is_not_yet(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, payload: usize) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match payload {
+            0..126 => bytes.push(0x80 | u8::try_from(payload).unwrap()),
+            126..65_536 => {
+                bytes.push(0x80 | 126);
+                bytes.extend(u16::try_from(payload).unwrap().to_be_bytes());
+            }
+            _ => {
+                bytes.push(0x80 | 127);
+                bytes.extend((payload as u64).to_be_bytes());
+            }
+        }
+        bytes.extend([1, 2, 3, 4]);
+        bytes.extend(std::iter::repeat_n(b'x', payload));
+        bytes
+    }
+
+    #[test]
+    fn frames_are_followed_however_they_are_cut() {
+        let (text, more, last, ping) = (0x81, 0x01, 0x80, 0x89);
+        let stream = [
+            frame(text, 3),
+            frame(text, 300),
+            frame(more, 70_000),
+            frame(ping, 100),
+            frame(more & 0xf0, 0),
+            frame(last, 5),
+            frame(ping, 0),
+        ]
+        .concat();
+        let places = [9, 317, 70_331, 70_437, 70_443, 70_454, stream.len()];
+        for step in [1, 7, 4_096, stream.len()] {
+            let mut frames = Frames::default();
+            let mut at = 0;
+            for chunk in stream.chunks(step) {
+                frames.take(chunk);
+                at += chunk.len();
+                let between = [9, 317, 70_454, stream.len()].contains(&at);
+                assert_eq!(
+                    frames.is_between_messages(),
+                    between,
+                    "{step} {at} {places:?}"
+                );
+            }
+            assert_eq!(frames.held(), 70_000, "{step}");
+        }
+        let mut frames = Frames::default();
+        frames.take(&stream[..70_331]);
+        assert_eq!(frames.held(), 140_000);
     }
 }

@@ -23,6 +23,9 @@ pub const BUFFERED_BYTES_MAX: usize = 52_428_800;
 /// Longest request id, in characters. The original has no bound; an id is repeated in the answer
 /// and in the log.
 pub const ID_CHARS_MAX: usize = 1_024;
+/// What the values of one message may take in memory, as it is reckoned before they are read. The
+/// original has no bound.
+pub const VALUES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Time between ticks (`policy.tickIntervalMs`).
 pub const TICK_INTERVAL_MS: u64 = 30_000;
 
@@ -89,6 +92,9 @@ struct Envelope<'a> {
 /// [`DecodeError::NotJson`] for text that is no JSON, [`DecodeError::Shape`] for anything that is
 /// no request.
 pub fn decode_request(text: &str, dialect: Dialect) -> Result<Request<'_>, DecodeError> {
+    if has_too_many_values(text) {
+        return Err(unreadable_object(text, TOO_MANY_VALUES));
+    }
     // A list of the right length would do for the struct, but it is no request.
     if is_object(text)
         && let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text)
@@ -143,9 +149,55 @@ fn repeatable_id(id: Option<Value>) -> Value {
     .unwrap_or_else(|| Value::from("invalid"))
 }
 
+/// How a text is refused that has too many values.
+pub const TOO_MANY_VALUES: &str = "must not hold more than some hundred thousand values";
+
+/// Whether a JSON text would take more memory than it may once it is read: `[0],` is four letters and
+/// hundreds of bytes. Looked at before the text is read; a short one is always good.
+pub fn has_too_many_values(text: &str) -> bool {
+    text.len() > PRE_HELLO_BYTES_MAX && values_bytes(text) > VALUES_BYTES_MAX
+}
+
+/// What the values of a JSON text take once they are read, beside their letters: an upper bound. It is
+/// not looked whether the text is JSON.
+fn values_bytes(text: &str) -> usize {
+    /// A further element, with what a growing list keeps free.
+    const ELEMENT: usize = 256;
+    /// A list with its first elements.
+    const LIST: usize = 384;
+    /// An object with its first members.
+    const OBJECT: usize = 640;
+    let mut bytes: usize = 0;
+    let mut is_in_string = false;
+    let mut is_escaped = false;
+    for letter in text.bytes() {
+        if is_in_string {
+            let ends = letter == b'"' && !is_escaped;
+            is_escaped = letter == b'\\' && !is_escaped;
+            is_in_string = !ends;
+            continue;
+        }
+        bytes = bytes.saturating_add(match letter {
+            b'"' => {
+                is_in_string = true;
+                0
+            }
+            b',' => ELEMENT,
+            b'[' => LIST,
+            b'{' => OBJECT,
+            _ => 0,
+        });
+    }
+    bytes
+}
+
 /// A text that cannot be read as a value: an object in which only some value is at fault is told
 /// what that is, under its id if that can be read.
 fn unreadable_frame(text: &str, error: &serde_json::Error) -> DecodeError {
+    unreadable_object(text, unreadable(error))
+}
+
+fn unreadable_object(text: &str, problem: &str) -> DecodeError {
     #[derive(Deserialize)]
     struct IdAlone<'a> {
         #[serde(borrow, default)]
@@ -158,7 +210,7 @@ fn unreadable_frame(text: &str, error: &serde_json::Error) -> DecodeError {
                     .id
                     .and_then(|raw| serde_json::from_str(raw.get()).ok()),
             ),
-            problems: unreadable(error).to_owned(),
+            problems: problem.to_owned(),
         },
         _ => DecodeError::NotJson,
     }
@@ -317,6 +369,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_would_take_hundreds_of_times_its_letters_is_not_read() {
+        let request = |params: &str| {
+            format!(r#"{{"type":"req","id":"7","method":"health","params":[{params}]}}"#)
+        };
+        for part in ["[0],", r#"{"":0},"#, "0,", "[[[]]],", r#"{"a":{}},"#] {
+            let text = request(&format!("{}0", part.repeat(2_000_000 / part.len())));
+            let refused = decode_request(&text, Dialect::V4).unwrap_err();
+            let DecodeError::Shape { id, problems } = refused else {
+                panic!("{part}: {refused:?}");
+            };
+            assert_eq!((id, problems.as_str()), (json!("7"), TOO_MANY_VALUES));
+        }
+        // What is in strings is no value.
+        let quoted = json!(r#"[0],{"a":0},\"#.repeat(1_000_000)).to_string();
+        assert!(decode_request(&request(&quoted), Dialect::V4).is_ok());
+        let text = request("0,".repeat(40_000).trim_end_matches(','));
+        assert!(decode_request(&text, Dialect::V4).is_ok());
+    }
 
     #[test]
     fn a_request_is_borrowed_from_its_message() {

@@ -284,7 +284,13 @@ impl TestGateway {
     /// Waits until it says a line with this text in it.
     #[track_caller]
     pub fn says(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        self.says_within(text, PATIENCE);
+    }
+
+    /// Waits longer than usual for it.
+    #[track_caller]
+    pub fn says_within(&self, text: &str, wait: Duration) {
+        let deadline = Instant::now() + wait;
         while !self.stderr().contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
             if self.process().next_line(left).is_err() && !self.stderr().contains(text) {

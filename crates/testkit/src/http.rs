@@ -2,14 +2,31 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::OwnedFd,
 };
+
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::PATIENCE;
 
 /// Connects, with deadlines on both directions.
 pub(crate) fn dial(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the gateway listens");
+    with_deadlines(stream)
+}
+
+/// Connects from an address of this machine that is chosen: all of 127.0.0.0/8 are.
+pub fn dial_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket: OwnedFd = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)
+        .expect("a descriptor is left");
+    rustix::net::bind(&socket, &SocketAddr::new(IpAddr::from(source), 0))
+        .expect("the address is this machine's");
+    rustix::net::connect(&socket, &address).expect("the gateway listens");
+    with_deadlines(socket.into())
+}
+
+fn with_deadlines(stream: TcpStream) -> TcpStream {
     stream
         .set_read_timeout(Some(PATIENCE))
         .expect("a deadline can be set");
@@ -27,6 +44,7 @@ pub struct Upgrade {
     path: String,
     headers: Vec<(String, String)>,
     without: Vec<String>,
+    source: Option<[u8; 4]>,
 }
 
 impl Default for Upgrade {
@@ -36,6 +54,7 @@ impl Default for Upgrade {
             path: "/".to_owned(),
             headers: Vec::new(),
             without: Vec::new(),
+            source: None,
         }
     }
 }
@@ -75,7 +94,22 @@ impl Upgrade {
         self
     }
 
-    pub(crate) fn text(&self, address: SocketAddr) -> String {
+    /// From this address of this machine.
+    #[must_use]
+    pub fn from(mut self, source: [u8; 4]) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    pub(crate) fn dial(&self, address: SocketAddr) -> TcpStream {
+        match self.source {
+            Some(source) => dial_from(source, address),
+            None => dial(address),
+        }
+    }
+
+    /// What is sent.
+    pub fn text(&self, address: SocketAddr) -> String {
         let host = address.to_string();
         let defaults = [
             ("Host", host.as_str()),

@@ -22,7 +22,7 @@ pub use client::{Call, Client, Hello, Refusal, WireError};
 pub use connect::{Connect, SignedForm};
 pub use device::{Device, hmac_hex, sha256_hex};
 pub use gateway::{Ended, Home, TOKEN, TestGateway, token_config};
-pub use http::{HttpAnswer, Upgrade, post, request};
+pub use http::{HttpAnswer, Upgrade, dial_from, post, request};
 pub use socket::{Close, Frame, Message, Opcode, Socket};
 
 /// How long anything may take before a test gives up on it. Generous, because machines that run

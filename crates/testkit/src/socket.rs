@@ -191,7 +191,7 @@ impl Socket {
     /// # Errors
     /// The HTTP answer, if it is not 101.
     pub fn open(address: SocketAddr, upgrade: &Upgrade) -> Result<(Self, HttpAnswer), HttpAnswer> {
-        let mut stream = crate::http::dial(address);
+        let mut stream = upgrade.dial(address);
         stream
             .write_all(upgrade.text(address).as_bytes())
             .expect("the request can be written");

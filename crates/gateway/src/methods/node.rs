@@ -261,8 +261,11 @@ fn payload(done: &Done) -> Value {
     }
 }
 
-/// JSON as JSON, anything else as the text that it is.
+/// JSON as JSON, anything else as the text that it is, and so what would be too much to be read.
 fn read_or_text(text: &str) -> Value {
+    if clawgate_protocol::frame::has_too_many_values(text) {
+        return Value::from(text);
+    }
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 

@@ -23,6 +23,7 @@ use crate::{
     health::Glance,
     logs,
     methods::session::DefaultModel,
+    presence::BEACON_BYTES_MAX,
 };
 
 /// Lines and bytes of `logs.tail` when the caller does not say.
@@ -148,6 +149,13 @@ pub(crate) fn presence(call: &Call<'_>) -> Answer {
 }
 
 pub(crate) fn event(call: &Call<'_>) -> Answer {
+    let given = call.params.as_deref().map_or(0, str::len);
+    if given > BEACON_BYTES_MAX {
+        let error = ErrorShape::invalid(format!(
+            "a system event has at most {BEACON_BYTES_MAX} bytes"
+        ));
+        return Answer::Now(Reply::error(error));
+    }
     let params = call
         .unchecked()
         .map(|value| as_far_as_it_is_well_typed(&value))

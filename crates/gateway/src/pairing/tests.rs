@@ -58,10 +58,7 @@ impl Place {
         &self,
         device: Option<&DeviceId>,
         scope: &'static str,
-    ) -> (
-        Arc<Link>,
-        tokio::sync::mpsc::Receiver<tungstenite::Utf8Bytes>,
-    ) {
+    ) -> (Arc<Link>, tokio::sync::mpsc::Receiver<crate::hub::Queued>) {
         let principal = Principal {
             conn_id: uuid::Uuid::new_v4().to_string(),
             dialect: Dialect::V4,

@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{StatusCode, header};
 
-use crate::listen::Request;
+use crate::{listen::Request, load::Held};
 
 /// Time for a body to arrive.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads the whole body, of so many bytes at most. `Err` is the status and the words of the refusal;
-/// whatever the caller still sends is not read then.
+/// Reads the whole body, of so many bytes at most, and counts it among all that are coming in. `Err`
+/// is the status and the words of the refusal; whatever the caller still sends is not read then.
 pub(super) async fn collect(
     request: &Request,
     body: Body,
     max: usize,
+    bodies: &Held,
 ) -> Result<Bytes, (StatusCode, &'static str)> {
     let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "payload too large");
     let length = request.headers.get(header::CONTENT_LENGTH);
@@ -35,10 +36,32 @@ pub(super) async fn collect(
     if announced.is_some_and(|length| length > max) {
         return Err(too_large);
     }
-    match tokio::time::timeout(TIMEOUT, Limited::new(body, max).collect()).await {
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "request body timeout")),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
-        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body ended early")),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-    }
+    let mut body = Limited::new(body, max);
+    let mut counted = bodies.share(0);
+    let reading = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    too_large
+                } else {
+                    (StatusCode::BAD_REQUEST, "the body ended early")
+                }
+            })?;
+            if let Ok(data) = frame.into_data() {
+                bytes.extend_from_slice(&data);
+                counted.set(bytes.len());
+                if counted.is_of_too_much() {
+                    return Err((
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "too much is being sent at once",
+                    ));
+                }
+            }
+        }
+        Ok(bytes.freeze())
+    };
+    tokio::time::timeout(TIMEOUT, reading)
+        .await
+        .unwrap_or(Err((StatusCode::REQUEST_TIMEOUT, "request body timeout")))
 }

@@ -81,7 +81,7 @@ pub(super) async fn answer(
     if name.is_empty() {
         return ending(not_found());
     }
-    let payload = match read(request, body, hooks.body_max).await {
+    let payload = match read(gateway, request, body, hooks.body_max).await {
         Ok(payload) => payload,
         Err((status, error)) => return ending(failure(status, error)),
     };
@@ -165,11 +165,12 @@ fn unauthenticated(gateway: &Gateway, request: &Request, refused: &Refused) -> R
 /// Reads the body as an object; nothing and anything that is no object is an empty one, as in the
 /// original.
 async fn read(
+    gateway: &Gateway,
     request: &Request,
     body: Body,
     max: usize,
 ) -> Result<Map<String, Value>, (StatusCode, &'static str)> {
-    let bytes = body::collect(request, body, max).await?;
+    let bytes = body::collect(request, body, max, &gateway.bodies).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }

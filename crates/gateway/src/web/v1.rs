@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use clawgate_core::{ErrorCode, Scope, turn::FailureKind};
-use clawgate_protocol::ErrorShape;
+use clawgate_protocol::{ErrorShape, frame};
 use hyper::{Method, Response, StatusCode, header::HeaderName};
 use serde_json::{Map, Value, json};
 
@@ -281,7 +281,7 @@ pub(super) async fn answer(
         Asked::Response => responses.body_max,
         Asked::Tool => INVOKE_BODY_MAX,
     };
-    let members = match read(request, body, max).await {
+    let members = match read(gateway, request, body, max).await {
         Ok(members) => members,
         Err(fault) => return refused(gateway, request, asked, &fault, true),
     };
@@ -320,11 +320,20 @@ fn refused(
     if ends { ending(response) } else { response }
 }
 
-async fn read(request: &Request, body: Body, max: usize) -> Result<Map<String, Value>, Fault> {
+async fn read(
+    gateway: &Gateway,
+    request: &Request,
+    body: Body,
+    max: usize,
+) -> Result<Map<String, Value>, Fault> {
     let wrong = |status, message: &str| Fault::new(status, "invalid_request_error", message);
-    let bytes = body::collect(request, body, max)
+    let bytes = body::collect(request, body, max, &gateway.bodies)
         .await
         .map_err(|(status, message)| wrong(status, message))?;
+    if std::str::from_utf8(&bytes).is_ok_and(frame::has_too_many_values) {
+        let message = format!("the body {}", frame::TOO_MANY_VALUES);
+        return Err(wrong(StatusCode::BAD_REQUEST, &message));
+    }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(wrong(

@@ -3,8 +3,10 @@
 CARGO ?= cargo
 ARGS ?=
 BIN ?=
+FUZZ_SECONDS ?= 3600
+TARGET ?= all
 
-.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui foreign-page clients conformance torture
+.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui foreign-page clients conformance torture fuzz
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -15,6 +17,8 @@ help:
 	@echo 'make llm          turns on a real model (sets up a small one)'
 	@echo 'make torture      kill -9 ten thousand times under jobs and under changes of everything,'
 	@echo '                  and a hundred thousand simulated schedules'
+	@echo 'make fuzz         every reader of what comes from elsewhere under libFuzzer, an hour each (needs a nightly'
+	@echo '                  toolchain; FUZZ_SECONDS=60 for a minute, TARGET=frame for one of fuzz/targets)'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
 	@echo 'make doc          the documentation of the code'
@@ -68,6 +72,9 @@ conformance:
 clients:
 	$(CARGO) build --locked -q -p clawgate-cli
 	@tests/clients/run --bin $${CARGO_TARGET_DIR:-target}/debug/clawgate $(ARGS)
+
+fuzz:
+	@fuzz/run $(TARGET) $(FUZZ_SECONDS)
 
 torture:
 	CLAWGATE_SEEDS=100000 $(CARGO) test --locked -p clawgate-core --test cron_planner -- --nocapture

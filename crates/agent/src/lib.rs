@@ -16,6 +16,7 @@ pub mod tools;
 pub use message::{Answer, Image, Message, Said, Stop, ToolCall, ToolResult, Usage};
 pub use model::{
     Api, Delta, Endpoint, Model, ModelLimits, Models, Request, SetupError, Thinking, ToolSpec,
+    read_answer,
 };
 pub use run::{Ended, Record, Toolbox, TurnRequest, run};
 pub use tool::{Output, Tool, ToolSet, Working};

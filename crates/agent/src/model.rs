@@ -455,21 +455,12 @@ impl Models {
                 _ => failure::malformed(format!("it is {kind} and no stream of events")),
             });
         }
-        let mut frames = Frames::new(model.api.framing(), limits.bytes.saturating_mul(2));
-        let mut wire = 0_usize;
+        let mut transfer = Transfer::new(model.api, limits.bytes);
         let mut patience = limits.first_byte;
         while !draft.is_over {
             let chunk = match timeout(patience, answer.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => {
-                    // An event that lacks nothing but its end; half of one is no error of its own.
-                    if let Some(rest) = frames.rest()
-                        && (rest.trim() == "[DONE]" || serde_json::from_str::<Value>(&rest).is_ok())
-                    {
-                        model.api.take(draft, &rest)?;
-                    }
-                    return Ok(());
-                }
+                Ok(Ok(None)) => return transfer.end(draft),
                 // What is whole is not less so for a bad end of the transfer.
                 Ok(Err(_)) if draft.stop.is_some() => return Ok(()),
                 Ok(Err(_)) => return Err(failure::cut()),
@@ -477,16 +468,7 @@ impl Models {
                 Err(_) => return Err(failure::late("the answer stood still for too long")),
             };
             patience = limits.between;
-            wire = wire.saturating_add(chunk.len());
-            if wire > limits.bytes.saturating_mul(WIRE_FACTOR) {
-                return Err(failure::too_large(limits.bytes));
-            }
-            for event in frames.push(&chunk)? {
-                model.api.take(draft, &event)?;
-                if draft.is_over {
-                    break;
-                }
-            }
+            transfer.part(draft, &chunk)?;
         }
         let _ = timeout(TAIL, answer.chunk()).await;
         Ok(())
@@ -553,6 +535,76 @@ impl Models {
     }
 }
 
+/// What comes in, cut into events that are taken one by one.
+struct Transfer {
+    api: Api,
+    frames: Frames,
+    /// Bytes that came in.
+    wire: usize,
+    /// Bytes that an answer may have.
+    bytes_max: usize,
+}
+
+impl Transfer {
+    fn new(api: Api, bytes_max: usize) -> Self {
+        Self {
+            api,
+            frames: Frames::new(api.framing(), bytes_max.saturating_mul(2)),
+            wire: 0,
+            bytes_max,
+        }
+    }
+
+    /// Takes the next part. What follows the end of an answer is not looked at.
+    fn part(&mut self, draft: &mut Draft<'_>, mut part: &[u8]) -> Result<(), Failure> {
+        self.wire = self.wire.saturating_add(part.len());
+        if self.wire > self.bytes_max.saturating_mul(WIRE_FACTOR) {
+            return Err(failure::too_large(self.bytes_max));
+        }
+        while !draft.is_over {
+            let Some(event) = self.frames.next(&mut part)? else {
+                break;
+            };
+            self.api.take(draft, &event)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an event that lacks nothing but its end; half of one is no error of its own.
+    fn end(mut self, draft: &mut Draft<'_>) -> Result<(), Failure> {
+        match self.frames.rest() {
+            Some(rest)
+                if rest.trim() == "[DONE]" || serde_json::from_str::<Value>(&rest).is_ok() =>
+            {
+                self.api.take(draft, &rest)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The answer in a stream of events of a provider, of which all parts are there already. `bytes_max`
+/// bounds its text, thought and calls.
+///
+/// # Errors
+/// Whatever keeps the answer from being whole, typed.
+pub fn read_answer<'a>(
+    api: Api,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+    bytes_max: usize,
+    on_delta: &mut (dyn FnMut(Delta<'_>) + Send),
+) -> Result<Answer, Failure> {
+    let mut draft = Draft::new(bytes_max, on_delta);
+    let mut transfer = Transfer::new(api, bytes_max);
+    for part in parts {
+        transfer.part(&mut draft, part)?;
+    }
+    if !draft.is_over {
+        transfer.end(&mut draft)?;
+    }
+    draft.into_answer()
+}
+
 impl Endpoint {
     /// A message without the key and what is as secret, should a provider repeat it.
     fn without_secrets(&self, message: &str) -> String {
@@ -596,9 +648,12 @@ async fn refusal(answer: &mut Response, patience: Duration) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Tokens that are believed: beyond any window, and small enough that whatever adds them up can.
+const COUNT_MAX: u64 = 1 << 40;
+
 /// A number of tokens.
 fn count(value: Option<&Value>) -> u64 {
-    value.and_then(Value::as_u64).unwrap_or(0)
+    value.and_then(Value::as_u64).unwrap_or(0).min(COUNT_MAX)
 }
 
 /// What somebody said, for a model that cannot see.
@@ -625,5 +680,42 @@ fn arguments_object(arguments: &Value) -> Value {
     match arguments {
         Value::Object(_) => arguments.clone(),
         other => serde_json::json!({"malformed": other}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(api: Api, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<Answer, Failure> {
+        read_answer(api, parts, 1_000, &mut |_| {})
+    }
+
+    #[test]
+    fn noise_behind_a_whole_answer_does_not_undo_it_wherever_the_transfer_is_cut() {
+        let mut stream = b"{\"message\":{\"content\":\"Hi\"},\"done\":true}\n".to_vec();
+        stream.extend(b"\xff\xff\n{");
+        for size in 1..=stream.len() {
+            let answer = read(Api::Ollama, stream.chunks(size)).expect("it is whole");
+            assert_eq!(answer.text, "Hi", "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_tokens_beyond_belief_can_be_added_up() {
+        let many = u64::MAX;
+        let google = format!(
+            "data: {{\"candidates\":[{{\"finishReason\":\"STOP\"}}],\"usageMetadata\":{{\
+             \"promptTokenCount\":{many},\"candidatesTokenCount\":{many},\"thoughtsTokenCount\":{many}}}}}\n\n"
+        );
+        let anthropic = format!(
+            "data: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{{\
+             \"input_tokens\":{many},\"output_tokens\":{many}}}}}\n\n"
+        );
+        for (api, stream) in [(Api::Google, google), (Api::AnthropicMessages, anthropic)] {
+            let mut usage = read(api, [stream.as_bytes()]).expect("it is whole").usage;
+            usage.add(usage);
+            assert!(usage.total() > 1 << 40 && i64::try_from(usage.total()).is_ok());
+        }
     }
 }

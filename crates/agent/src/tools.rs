@@ -15,7 +15,7 @@ pub use exec::{
     Confined, Exec, ExecCommand, ExecSettings, Permit, Permitting, Refusal, SandboxMode,
 };
 pub use files::Files;
-pub use patch::ApplyPatch;
+pub use patch::{ApplyPatch, patched};
 pub use process::Process;
 pub use read::Read;
 pub use running::{Launcher, Processes};

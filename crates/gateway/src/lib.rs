@@ -85,13 +85,14 @@ pub use node_host::NodeHost;
 pub use preview::{Preview, PreviewSlot, preview};
 pub use settings::{
     EditError, FileChange, SecretFinding, audit_secrets, config_schema, config_schema_at,
-    edit_config, find_secret, parse_config,
+    edit_config, edited_config, find_secret, parse_config,
 };
 pub use skills::{managed_dir, report as skill_report};
 pub use state::{StateError, stop};
 pub use tools::{
     ServerProbe, ServerReached, ServerStanding, ToolServer, configured_servers, probe_server,
 };
+pub use web::request_path;
 
 /// Version that the gateway tells.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

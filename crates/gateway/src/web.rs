@@ -35,6 +35,7 @@ use crate::{
 };
 use guard::Refused;
 use target::Target;
+pub use target::request_path;
 
 /// Failed hook secrets of one caller that lock it out, within and for a minute, as in the original.
 const HOOK_LIMITS: Limits = Limits {

@@ -3,7 +3,7 @@
 use clawgate_core::turn::Failure;
 use serde_json::{Map, Value, json};
 
-use super::{Draft, Model, Request, Thinking, failure};
+use super::{Draft, Model, Request, Thinking, count, failure};
 use crate::message::{Answer, Message, Stop};
 
 /// Tokens of an answer where the configuration has no bound; the protocol wants one.
@@ -218,8 +218,8 @@ pub(super) fn take(draft: &mut Draft<'_>, event: &Value) -> Result<(), Failure> 
 fn usage(draft: &mut Draft<'_>, told: Option<&Value>) {
     let Some(told) = told else { return };
     let mut set = |key: &str, place: fn(&mut crate::message::Usage) -> &mut u64| {
-        if let Some(tokens) = told.get(key).and_then(Value::as_u64) {
-            *place(&mut draft.usage) = tokens;
+        if let Some(tokens) = told.get(key).filter(|tokens| tokens.is_u64()) {
+            *place(&mut draft.usage) = count(Some(tokens));
         }
     };
     set("input_tokens", |usage| &mut usage.input);

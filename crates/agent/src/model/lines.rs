@@ -35,18 +35,19 @@ impl Frames {
         }
     }
 
-    /// The events that are whole with this.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, Failure> {
-        let mut events = Vec::new();
+    /// The next event that is whole with what came in, of which that much is taken; none when all of
+    /// it is taken. One at a time, so that what is wrong with the bytes behind an event does not
+    /// depend on where the transfer was cut.
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<String>, Failure> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.extend(&bytes[..end])?;
-            bytes = &bytes[end + 1..];
+            *bytes = &bytes[end + 1..];
             if let Some(event) = self.end_line()? {
-                events.push(event);
+                return Ok(Some(event));
             }
         }
-        self.extend(bytes)?;
-        Ok(events)
+        self.extend(std::mem::take(bytes))?;
+        Ok(None)
     }
 
     /// What is left at the end, should it be an event that only lacks its end.
@@ -94,6 +95,10 @@ impl Frames {
 mod tests {
     use super::*;
 
+    fn push(frames: &mut Frames, mut bytes: &[u8]) -> Result<Vec<String>, Failure> {
+        std::iter::from_fn(|| frames.next(&mut bytes).transpose()).collect()
+    }
+
     #[test]
     fn events_are_the_same_wherever_the_transfer_is_cut() {
         let text = ": hello\r\nevent: a\r\ndata: {\"ü\":1}\r\n\r\ndata: x\ndata:y\n\n\n\nid: 3\n\ndata: end";
@@ -101,7 +106,7 @@ mod tests {
             let mut frames = Frames::new(Framing::Sse, 100);
             let mut events = Vec::new();
             for part in text.as_bytes().chunks(size) {
-                events.extend(frames.push(part).unwrap());
+                events.extend(push(&mut frames, part).unwrap());
             }
             assert_eq!(events, ["{\"ü\":1}", "x\ny"], "{size}");
             assert_eq!(frames.rest().as_deref(), Some("end"), "{size}");
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn lines_are_events_where_the_protocol_has_no_others() {
         let mut frames = Frames::new(Framing::Lines, 100);
-        assert_eq!(frames.push(b"{}\r\n\n[1]\n{").unwrap(), ["{}", "[1]"]);
+        assert_eq!(push(&mut frames, b"{}\r\n\n[1]\n{").unwrap(), ["{}", "[1]"]);
         assert_eq!(frames.rest().as_deref(), Some("{"));
         assert_eq!(frames.rest(), None);
     }
@@ -123,11 +128,11 @@ mod tests {
             let whole: Result<Vec<_>, _> = text
                 .as_bytes()
                 .chunks(7)
-                .map(|part| frames.push(part))
+                .map(|part| push(&mut frames, part))
                 .collect();
             assert!(whole.is_err());
         }
         let mut frames = Frames::new(Framing::Sse, 100);
-        assert!(frames.push(b"data: \xff\n").is_err());
+        assert!(push(&mut frames, b"data: \xff\n").is_err());
     }
 }

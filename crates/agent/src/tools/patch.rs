@@ -123,6 +123,21 @@ struct Passage<'a> {
     at_end: bool,
 }
 
+/// The text of a file after a patch that changes this file and does nothing else.
+///
+/// # Errors
+/// Why the patch cannot be read, does something else or does not fit.
+pub fn patched(text: &str, input: &str) -> Result<String, String> {
+    match parse(input)?.as_slice() {
+        [
+            Act::Update {
+                to: None, passages, ..
+            },
+        ] => updated(text, passages),
+        _ => Err("it does not change one file".to_owned()),
+    }
+}
+
 /// Reads a patch. An error names the line.
 fn parse(input: &str) -> Result<Vec<Act<'_>>, String> {
     let lines: Vec<&str> = input.trim().lines().collect();
@@ -445,16 +460,9 @@ fn carry_out(mut changes: Vec<Change>) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn one(patch: &str) -> Vec<Passage<'_>> {
-        match parse(patch).unwrap().remove(0) {
-            Act::Update { passages, .. } => passages,
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn patched(text: &str, passages: &str) -> Result<String, String> {
         let patch = format!("*** Begin Patch\n*** Update File: a\n{passages}\n*** End Patch");
-        updated(text, &one(&patch))
+        super::patched(text, &patch)
     }
 
     #[test]

@@ -10,11 +10,25 @@ use jsonc_parser::{
 };
 use serde_json::{Map, Value};
 
+use crate::config;
+
+/// How deep changes are looked for, one after the other: a spelling that cannot be edited in every
+/// place (items without a comma between them) has the member written anew that holds it, or else
+/// the whole value.
+const DEPTHS: [usize; 3] = [usize::MAX, 1, 0];
+
 /// The same text, saying `wanted` where it said `said`. `None` when it is none that can be edited.
 pub(super) fn edited(text: &str, said: &Value, wanted: &Value) -> Option<String> {
+    DEPTHS
+        .into_iter()
+        .filter_map(|depth| edited_to(text, said, wanted, depth))
+        .find(|text| config::parse(text).as_ref() == Ok(wanted))
+}
+
+fn edited_to(text: &str, said: &Value, wanted: &Value, depth: usize) -> Option<String> {
     let root = CstRootNode::parse(text, &ParseOptions::default()).ok()?;
     match root.value() {
-        Some(node) => reconcile(node, said, wanted),
+        Some(node) => reconcile(node, said, wanted, depth),
         None => root.set_value(input(wanted)),
     }
     let mut text = root.to_string();
@@ -34,20 +48,30 @@ pub(super) fn has_comments(text: &str) -> bool {
     CstRootNode::parse(text, &ParseOptions::default()).is_ok_and(|root| below(root.children()))
 }
 
-fn reconcile(node: CstNode, said: &Value, wanted: &Value) {
+fn reconcile(node: CstNode, said: &Value, wanted: &Value, depth: usize) {
     if said == wanted {
         return;
     }
+    let Some(below) = depth.checked_sub(1) else {
+        return replace(node, input(wanted));
+    };
     match (said, wanted, node.as_object(), node.as_array()) {
         (Value::Object(said), Value::Object(wanted), Some(object), _) => {
-            members(&object, said, wanted);
+            members(&object, said, wanted, below);
         }
-        (Value::Array(said), Value::Array(wanted), _, Some(array)) => items(array, said, wanted),
+        (Value::Array(said), Value::Array(wanted), _, Some(array)) => {
+            items(array, said, wanted, below);
+        }
         _ => replace(node, input(wanted)),
     }
 }
 
-fn members(object: &CstObject, said: &Map<String, Value>, wanted: &Map<String, Value>) {
+fn members(
+    object: &CstObject,
+    said: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+    depth: usize,
+) {
     for property in object.properties() {
         let gone = property
             .decoded_name()
@@ -61,7 +85,7 @@ fn members(object: &CstObject, said: &Map<String, Value>, wanted: &Map<String, V
             (Some(old), _) if old == value => {}
             (Some(old), Some(property)) => match property.value() {
                 Some(node) if node.as_object().is_some() || node.as_array().is_some() => {
-                    reconcile(node, old, value);
+                    reconcile(node, old, value, depth);
                 }
                 _ => property.set_value(input(value)),
             },
@@ -78,7 +102,7 @@ fn property(object: &CstObject, key: &str) -> Option<CstObjectProp> {
         .rfind(|property| property.decoded_name().as_deref() == Some(key))
 }
 
-fn items(array: CstArray, said: &[Value], wanted: &[Value]) {
+fn items(array: CstArray, said: &[Value], wanted: &[Value], depth: usize) {
     if let (Some(old), Some(new)) = (ids(said), ids(wanted)) {
         let kept: Vec<&str> = old.iter().copied().filter(|id| new.contains(id)).collect();
         let asked: Vec<&str> = new.iter().copied().filter(|id| old.contains(id)).collect();
@@ -96,7 +120,7 @@ fn items(array: CstArray, said: &[Value], wanted: &[Value]) {
             match old.iter().position(|other| other == id) {
                 Some(was) => {
                     if let Some(element) = array.elements().into_iter().nth(index) {
-                        reconcile(element, &said[was], value);
+                        reconcile(element, &said[was], value, depth);
                     }
                 }
                 None => drop(array.insert(index, input(value))),
@@ -118,7 +142,7 @@ fn items(array: CstArray, said: &[Value], wanted: &[Value]) {
             continue;
         }
         if index < new_end {
-            reconcile(element, &said[index], &wanted[index]);
+            reconcile(element, &said[index], &wanted[index], depth);
         } else {
             element.remove();
         }
@@ -217,6 +241,13 @@ mod tests {
         ] {
             assert!(text.contains(kept), "{kept} in {text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_edited_in_its_place_is_written_anew_and_the_rest_kept() {
+        let text = "{\n  // kept\n  a: 1,\n  b: [ // gone\n    [1]2\n  ],\n}\n";
+        let text = edit(text, &json!({"a": 1, "b": [[1]]}));
+        assert!(text.contains("// kept\n  a: 1,\n"), "{text}");
     }
 
     #[test]

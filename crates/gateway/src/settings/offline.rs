@@ -6,7 +6,7 @@ use std::{fmt, path::Path};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{Change, Unchanged, change_file};
+use super::{Change, Unchanged, change_file, changed};
 use crate::config::{
     self, Config, ConfigError, Environment, Issue, Overrides, Reference, Resolver, names_in,
     names_secret, secret_paths,
@@ -88,25 +88,44 @@ pub fn edit_config(
         .map(|config| config.snapshot.warnings)
         .map_err(Unchanged::Invalid)
     };
-    let edit = Change::edit(move |root| {
-        change
-            .apply(root)
-            .map_err(clawgate_protocol::ErrorShape::invalid)
-    });
-    change_file(path, None, edit, judge).map_err(|unchanged| match unchanged {
-        Unchanged::Invalid(error) => EditError::Invalid(error),
-        Unchanged::Refused(error) => EditError::Refused(error.message),
-        Unchanged::Syntax(why) => EditError::Refused(format!("the file is not JSON5: {why}")),
-        Unchanged::NotAnObject => EditError::Refused("a configuration is an object".to_owned()),
-        Unchanged::TooMuch(why) => EditError::Refused(why.to_owned()),
-        Unchanged::Masked(path) => EditError::Refused(format!(
-            "{path}: a masked value stands for nothing in the file; give the value itself"
-        )),
-        Unchanged::Io(error) => EditError::Failed(error.to_string()),
-        Unchanged::Stale | Unchanged::Shrunk(_) | Unchanged::Inside => {
-            EditError::Failed("the text could not be edited in place".to_owned())
+    change_file(path, None, change.into_edit(), judge).map_err(EditError::of)
+}
+
+/// The text that a change makes of the text of a configuration: what stays the same keeps its
+/// comments, its order and its spelling. Whether a gateway could start with it is not asked.
+///
+/// # Errors
+/// Why there is no such text.
+pub fn edited_config(text: &str, change: FileChange) -> Result<String, EditError> {
+    changed(text, change.into_edit()).map_err(EditError::of)
+}
+
+impl FileChange {
+    fn into_edit(self) -> Change {
+        Change::edit(move |root| {
+            self.apply(root)
+                .map_err(clawgate_protocol::ErrorShape::invalid)
+        })
+    }
+}
+
+impl EditError {
+    fn of(unchanged: Unchanged) -> Self {
+        match unchanged {
+            Unchanged::Invalid(error) => Self::Invalid(error),
+            Unchanged::Refused(error) => Self::Refused(error.message),
+            Unchanged::Syntax(why) => Self::Refused(format!("the file is not JSON5: {why}")),
+            Unchanged::NotAnObject => Self::Refused("a configuration is an object".to_owned()),
+            Unchanged::TooMuch(why) => Self::Refused(why.to_owned()),
+            Unchanged::Masked(path) => Self::Refused(format!(
+                "{path}: a masked value stands for nothing in the file; give the value itself"
+            )),
+            Unchanged::Io(error) => Self::Failed(error.to_string()),
+            Unchanged::Stale | Unchanged::Shrunk(_) | Unchanged::Inside => {
+                Self::Failed("the text could not be edited in place".to_owned())
+            }
         }
-    })
+    }
 }
 
 /// Reads JSON5; nothing is an empty object.

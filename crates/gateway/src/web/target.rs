@@ -74,6 +74,12 @@ impl Target {
     }
 }
 
+/// The decoded path of a request's address, as routes are found by it. `None` where the address
+/// cannot be read, or its path in more than one way.
+pub fn request_path(address: &str) -> Option<String> {
+    Target::read(&address.parse().ok()?).map(|target| target.path)
+}
+
 /// Decodes percent signs once; `None` where they are broken or no UTF-8.
 fn decode(text: &str, plus_is_blank: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

@@ -5,8 +5,9 @@ ARGS ?=
 BIN ?=
 FUZZ_SECONDS ?= 3600
 TARGET ?= all
+SOAK_SECONDS ?= 3600
 
-.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui foreign-page clients conformance torture fuzz
+.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui foreign-page clients conformance torture fuzz soak deny sbom
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -21,6 +22,9 @@ help:
 	@echo '                  toolchain; FUZZ_SECONDS=60 for a minute, TARGET=frame for one of fuzz/targets)'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
+	@echo 'make soak         an hour of everything at once: memory, descriptors and threads must stay (SOAK_SECONDS=600)'
+	@echo 'make deny         licences, sources and known holes of what comes in (needs cargo-deny)'
+	@echo 'make sbom         what the program is made of, as CycloneDX'
 	@echo 'make doc          the documentation of the code'
 	@echo 'make interop      the real OpenClaw client against this gateway (needs the interop kit)'
 	@echo 'make control-ui   the published Control UI in a real browser against this gateway (sets itself up)'
@@ -57,6 +61,9 @@ doc:
 bench: build
 	$(CARGO) run --release --locked -q -p clawgate-bench -- --bin target/release/clawgate $(ARGS)
 
+soak: build
+	$(CARGO) run --release --locked -q -p clawgate-bench -- --bin target/release/clawgate --check --soak-seconds $(SOAK_SECONDS) soak
+
 interop:
 	@scripts/interop $(ARGS)
 
@@ -72,6 +79,12 @@ conformance:
 clients:
 	$(CARGO) build --locked -q -p clawgate-cli
 	@tests/clients/run --bin $${CARGO_TARGET_DIR:-target}/debug/clawgate $(ARGS)
+
+deny:
+	$(CARGO) deny --locked check $(ARGS)
+
+sbom:
+	@scripts/sbom $(ARGS)
 
 fuzz:
 	@fuzz/run $(TARGET) $(FUZZ_SECONDS)

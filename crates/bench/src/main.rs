@@ -46,6 +46,9 @@ struct App {
     /// Counted time of one side of one run.
     #[arg(long, value_name = "MS", default_value_t = 600)]
     leg_ms: u64,
+    /// How long `soak` goes on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(10..))]
+    soak_seconds: u64,
     /// Where state directories are made; should be on a real disk. The system's place for
     /// temporary files by default.
     #[arg(long, value_name = "DIR")]
@@ -126,6 +129,7 @@ async fn measure(app: App) -> Result<ExitCode, BenchError> {
         dir,
         runs: app.runs,
         leg: Duration::from_millis(app.leg_ms),
+        soak: Duration::from_secs(app.soak_seconds),
         token: "a-token-for-benchmarks-only".to_owned(),
     };
     let all = if app.scenarios.is_empty() {

@@ -7,6 +7,7 @@ mod idle;
 mod overload;
 mod rpc;
 mod scale;
+mod soak;
 mod start;
 mod turns;
 
@@ -35,6 +36,8 @@ pub(crate) struct Bench {
     pub runs: u32,
     /// Counted time of one side of one run.
     pub leg: Duration,
+    /// How long the soak goes on.
+    pub soak: Duration,
     pub token: String,
 }
 
@@ -65,12 +68,16 @@ pub(crate) enum Scenario {
     Turns,
     /// Ten thousand turns, one after another.
     ManyTurns,
+    /// An hour (`--soak-seconds`) of connects, calls, jobs, turns and readings of the configuration. Only
+    /// when it is named.
+    Soak,
 }
 
 impl Scenario {
     pub(crate) fn all() -> Vec<Self> {
         use clap::ValueEnum as _;
-        Self::value_variants().to_vec()
+        let variants = Self::value_variants().iter();
+        variants.filter(|it| **it != Self::Soak).copied().collect()
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -87,6 +94,7 @@ impl Scenario {
             Self::Overload => "overload",
             Self::Turns => "turns",
             Self::ManyTurns => "many-turns",
+            Self::Soak => "soak",
         }
     }
 }
@@ -106,6 +114,7 @@ impl Bench {
             Scenario::Overload => overload::measure(self).await,
             Scenario::Turns => turns::measure(self).await,
             Scenario::ManyTurns => turns::many(self).await,
+            Scenario::Soak => soak::measure(self).await,
         }
     }
 

@@ -59,6 +59,7 @@ pub(crate) enum Unit {
     Megabytes,
     Kilobytes,
     Percent,
+    Pieces,
 }
 
 impl Unit {
@@ -69,6 +70,7 @@ impl Unit {
             Self::Megabytes => "MB",
             Self::Kilobytes => "KB",
             Self::Percent => "%",
+            Self::Pieces => "of them",
         }
     }
 

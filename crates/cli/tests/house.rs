@@ -64,6 +64,41 @@ fn rooms_import_what_the_architecture_says() {
     }
 }
 
+/// What comes in comes from one place, as the checksum says that was looked at, and none of it is what deny.toml
+/// keeps out. `make deny` asks for known holes and licences as well.
+#[test]
+fn what_comes_in_has_one_source_and_a_checksum_and_is_allowed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap();
+    let deny = std::fs::read_to_string(root.join("deny.toml")).unwrap();
+    let of = |package: &str, key: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(key));
+        line.map(|value| value.trim_matches('"').to_owned())
+    };
+    let kept_out: Vec<&str> = deny
+        .split("{ crate = \"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(kept_out.contains(&"openssl"), "{kept_out:?}");
+    let mut sources = BTreeSet::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let name = of(package, "name = ").unwrap();
+        assert!(!kept_out.contains(&name.as_str()), "{name} is kept out");
+        let Some(source) = of(package, "source = ") else {
+            assert!(name.starts_with("clawgate-"), "{name} is a folder");
+            continue;
+        };
+        let checksum = of(package, "checksum = ").unwrap_or_default();
+        assert_eq!(checksum.len(), 64, "{name} has no checksum");
+        sources.insert(source);
+    }
+    assert!(
+        sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")),
+        "{sources:?}"
+    );
+}
+
 /// Every test of a file here, by its name.
 fn tests_of(text: &str) -> BTreeSet<&str> {
     let after = |start: &'static str| text.split(start).skip(1);

@@ -86,7 +86,12 @@ async fn first_words(
 }
 
 /// Asks for a turn and waits for its end. Milliseconds to its first word.
-async fn turn(wire: &mut Wire, model: &str, session: &str, run: &str) -> Result<f64, BenchError> {
+pub(super) async fn turn(
+    wire: &mut Wire,
+    model: &str,
+    session: &str,
+    run: &str,
+) -> Result<f64, BenchError> {
     let params = json!({
         "message": "And what is that?",
         "sessionKey": format!("agent:main:bench-{session}"),

@@ -51,6 +51,8 @@ const ROLE_ERRORS_MAX: u32 = 10;
 const STALLED_MAX: Duration = Duration::from_secs(30);
 /// The same while too much waits for all together, and how often it is looked at.
 const STALLED_WHEN_FULL: Duration = Duration::from_secs(1);
+/// A message that takes a millisecond and more to read.
+const LONG_MESSAGE_BYTES: usize = 512 * 1024;
 /// How often it is looked whether there is room again for events.
 const ROOM_EVERY: Duration = Duration::from_millis(50);
 /// What a peer has to take in that time to count as one that reads.
@@ -464,6 +466,10 @@ impl Session {
             // Any sign of life will do for a pong.
             self.pong_due &= matches!(incoming, Incoming::Nothing);
             match incoming {
+                // Reading it takes long, and others are served by this thread.
+                Incoming::Text(text) if text.len() > LONG_MESSAGE_BYTES => {
+                    tokio::task::block_in_place(|| self.message(text.as_str()));
+                }
                 Incoming::Text(text) => self.message(text.as_str()),
                 Incoming::Control => {}
                 Incoming::Nothing => {

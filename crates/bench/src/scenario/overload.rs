@@ -9,6 +9,7 @@ use crate::{
     error::BenchError,
     load,
     peer::{self, ANSWERED},
+    process::Server,
     stats::{Bar, Row, Unit},
     wire::Wire,
 };
@@ -20,26 +21,37 @@ const UNREAD: usize = 20;
 /// Connections that send large messages, one after another.
 const LARGE: usize = 2;
 const LARGE_BYTES: usize = 25 * 1024 * 1024 - 1024;
+/// About what `health` is answered with.
+const ANSWER_BYTES: usize = 1_000;
 /// Time for them to get going.
 const GOING: Duration = Duration::from_millis(500);
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
-    let mut beside = Row::new("health, p99 beside offenders (floor: alone)", Unit::Millis)
-        .bar(Bar::RatioAtMost(2.0));
+    // What the offenders and this program take of the machine, an echo has to do without as well.
+    let mut beside = Row::new(
+        "health, p99 beside offenders (floor: an echo)",
+        Unit::Millis,
+    )
+    .bar(Bar::RatioAtMost(2.0));
+    let mut alone = Row::new("health, p99 alone", Unit::Millis);
     let mut held = Row::new("memory beside offenders", Unit::Megabytes);
     let request = peer::request("health", None);
     for _ in 0..bench.runs {
         let subject = bench.gateway().await?;
         let mut active = load::open(subject.server.address, &subject.device, 1).await?;
-        let alone = load::rpc(&mut active, &request, 1, bench.leg).await?;
+        let floor = Server::floor(ANSWER_BYTES)?;
+        let mut echo = load::open(floor.address, &subject.device, 1).await?;
+        let quiet = load::rpc(&mut active, &request, 1, bench.leg).await?;
+        alone.subject.push(quiet.p99_us / 1e3);
         let offenders = offend(&subject).await?;
         tokio::time::sleep(GOING).await;
+        let echoed = load::rpc(&mut echo, &request, 1, bench.leg).await?;
         let crowded = load::rpc(&mut active, &request, 1, bench.leg).await?;
         held.subject.push(subject.server.memory()?.resident / 1e6);
         drop(offenders);
-        beside.pair(alone.p99_us / 1e3, crowded.p99_us / 1e3);
+        beside.pair(echoed.p99_us / 1e3, crowded.p99_us / 1e3);
     }
-    Ok(vec![beside, held])
+    Ok(vec![beside, alone, held])
 }
 
 /// Everybody who does not behave; they end with what is returned.

@@ -200,7 +200,7 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     for issue in &config.snapshot.warnings {
         tracing::warn!(path = %issue.path, "configuration: {}", issue.message);
     }
-    keep_memory_private();
+    leave_no_dumps();
     listen::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
@@ -216,13 +216,13 @@ pub fn run(options: &RunOptions) -> Result<(), StartError> {
     outcome
 }
 
-/// A crash leaves no file with secrets in it, and no other program of the same user looks into this one.
-/// What it starts is as it always is: that ends with `exec`.
-fn keep_memory_private() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) =
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-    {
+/// A crash leaves no file with secrets in it, nor do those of what is started from here. One byte and not
+/// none: dumps that go to a program are made whatever the limit, except for that one.
+fn leave_no_dumps() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Core);
+    limit.current = Some(limit.maximum.map_or(1, |most| most.min(1)));
+    if let Err(error) = setrlimit(Resource::Core, limit) {
         tracing::warn!(%error, "a crash could leave a core dump with secrets in it");
     }
 }

@@ -196,8 +196,11 @@ impl Call<'_> {
 
     /// Checked params as a type.
     pub(crate) fn parse<T: DeserializeOwned>(&self, value: Value) -> Result<T, ErrorShape> {
-        serde_path_to_error::deserialize(value)
-            .map_err(|error| self.invalid(&format!("at {}: {}", error.path(), error.inner())))
+        // Where it is wrong is found out when something is.
+        T::deserialize(&value).or_else(|_| {
+            serde_path_to_error::deserialize(value)
+                .map_err(|error| self.invalid(&format!("at {}: {}", error.path(), error.inner())))
+        })
     }
 
     /// Only looks whether the params fit the method's shape.

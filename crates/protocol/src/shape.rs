@@ -5,7 +5,7 @@
 //! lists every problem, version 4 names only the first missing and the first unknown
 //! property of an object; they also spell `must NOT have fewer …` differently.
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -123,38 +123,80 @@ pub const fn since_v4(name: &'static str, shape: Shape) -> Field {
 
 /// The problems of a value, joined as the wire joins them. `Ok` when there are none.
 pub fn check(value: &Value, shape: &Shape, dialect: Dialect) -> Result<(), String> {
-    let mut checker = Checker {
-        dialect,
-        parts: Vec::new(),
-    };
-    checker.value("", value, shape);
-    if checker.parts.is_empty() {
+    // Nearly everything fits, and then there is nothing to put into words.
+    let mut look = Checker::new(dialect, false);
+    look.value(Path::ROOT, value, shape);
+    if !look.found {
         return Ok(());
     }
+    let mut checker = Checker::new(dialect, true);
+    checker.value(Path::ROOT, value, shape);
     Err(checker.parts.join("; "))
 }
 
 /// Problems listed at most: a hostile value does not buy a long answer.
 const PARTS_MAX: usize = 64;
 
+/// Where a value is, as a JSON pointer that is written when somebody wants to read it.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Key(&'a Self, &'a str),
+    Index(&'a Self, usize),
+}
+
+impl Path<'_> {
+    const ROOT: &'static Path<'static> = &Path::Root;
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Root => Ok(()),
+            Self::Key(above, key) => {
+                let key = clip(key).replace('~', "~0").replace('/', "~1");
+                write!(f, "{above}/{key}")
+            }
+            Self::Index(above, index) => write!(f, "{above}/{index}"),
+        }
+    }
+}
+
 struct Checker {
     dialect: Dialect,
+    /// Whether problems are put into words.
+    tells: bool,
+    found: bool,
     parts: Vec<String>,
 }
 
 impl Checker {
-    fn say(&mut self, path: &str, message: &str) {
-        let part = if path.is_empty() {
-            message.to_owned()
-        } else {
-            format!("at {path}: {message}")
-        };
+    fn new(dialect: Dialect, tells: bool) -> Self {
+        Self {
+            dialect,
+            tells,
+            found: false,
+            parts: Vec::new(),
+        }
+    }
+
+    fn say(&mut self, path: &Path<'_>, message: impl fmt::Display) {
+        self.found = true;
+        if self.tells {
+            self.note(match path {
+                Path::Root => message.to_string(),
+                _ => format!("at {path}: {message}"),
+            });
+        }
+    }
+
+    fn note(&mut self, part: String) {
         if self.parts.len() < PARTS_MAX && !self.parts.contains(&part) {
             self.parts.push(part);
         }
     }
 
-    fn value(&mut self, path: &str, value: &Value, shape: &Shape) {
+    fn value(&mut self, path: &Path<'_>, value: &Value, shape: &Shape) {
         match *shape {
             Shape::Any => {}
             Shape::Text => self.text(path, value, 0, 0),
@@ -169,7 +211,9 @@ impl Checker {
             Shape::Number { min } => match value.as_f64() {
                 None => self.say(path, "must be number"),
                 #[expect(clippy::cast_precision_loss, reason = "bounds are small numbers")]
-                Some(number) if number < min as f64 => self.say(path, &format!("must be >= {min}")),
+                Some(number) if number < min as f64 => {
+                    self.say(path, format_args!("must be >= {min}"));
+                }
                 Some(_) => {}
             },
             Shape::Exactly(want) => {
@@ -214,7 +258,7 @@ impl Checker {
                 None => self.say(path, "must be object"),
                 Some(map) => {
                     for (key, item) in map {
-                        self.value(&join(path, key), item, of);
+                        self.value(&Path::Key(path, key), item, of);
                     }
                 }
             },
@@ -226,7 +270,7 @@ impl Checker {
         }
     }
 
-    fn text(&mut self, path: &str, value: &Value, min: usize, max: usize) {
+    fn text(&mut self, path: &Path<'_>, value: &Value, min: usize, max: usize) {
         let Some(text) = value.as_str() else {
             self.say(path, "must be string");
             return;
@@ -239,15 +283,18 @@ impl Checker {
         if text.len() < min || (min > 1 && text.chars().count() < min) {
             self.say(
                 path,
-                &format!("must {not} have fewer than {min} characters"),
+                format_args!("must {not} have fewer than {min} characters"),
             );
         }
         if max > 0 && text.len() > max && text.chars().count() > max {
-            self.say(path, &format!("must {not} have more than {max} characters"));
+            self.say(
+                path,
+                format_args!("must {not} have more than {max} characters"),
+            );
         }
     }
 
-    fn integer(&mut self, path: &str, value: &Value, min: i64, max: i64) {
+    fn integer(&mut self, path: &Path<'_>, value: &Value, min: i64, max: i64) {
         // JSON has one kind of number: 3.0 is an integer, as it is for the original.
         let whole = value.as_i64().or_else(|| {
             let number = value.as_f64()?;
@@ -259,13 +306,13 @@ impl Checker {
         });
         match whole {
             None => self.say(path, "must be integer"),
-            Some(number) if number < min => self.say(path, &format!("must be >= {min}")),
-            Some(number) if number > max => self.say(path, &format!("must be <= {max}")),
+            Some(number) if number < min => self.say(path, format_args!("must be >= {min}")),
+            Some(number) if number > max => self.say(path, format_args!("must be <= {max}")),
             Some(_) => {}
         }
     }
 
-    fn one_of(&mut self, path: &str, value: &Value, allowed: &[&str], words: Dialect) {
+    fn one_of(&mut self, path: &Path<'_>, value: &Value, allowed: &[&str], words: Dialect) {
         if value.as_str().is_some_and(|text| allowed.contains(&text)) {
             return;
         }
@@ -281,7 +328,7 @@ impl Checker {
         }
     }
 
-    fn list(&mut self, path: &str, value: &Value, of: &Shape, min: usize, max: usize) {
+    fn list(&mut self, path: &Path<'_>, value: &Value, of: &Shape, min: usize, max: usize) {
         let Some(items) = value.as_array() else {
             self.say(path, "must be array");
             return;
@@ -291,19 +338,17 @@ impl Checker {
             Dialect::V4 => "not",
         };
         if items.len() < min {
-            self.say(path, &format!("must {not} have fewer than {min} items"));
+            self.say(path, format_args!("must {not} have fewer than {min} items"));
         }
         if max > 0 && items.len() > max {
-            self.say(path, &format!("must {not} have more than {max} items"));
+            self.say(path, format_args!("must {not} have more than {max} items"));
         }
         for (index, item) in items.iter().enumerate() {
-            let mut at = path.to_owned();
-            write!(at, "/{index}").expect("writing to a string does not fail");
-            self.value(&at, item, of);
+            self.value(&Path::Index(path, index), item, of);
         }
     }
 
-    fn object(&mut self, path: &str, map: &Map<String, Value>, fields: &[Field]) {
+    fn object(&mut self, path: &Path<'_>, map: &Map<String, Value>, fields: &[Field]) {
         let dialect = self.dialect;
         let known = |field: &&Field| field.in_v3 || dialect == Dialect::V4;
         let missing: Vec<&str> = fields
@@ -322,40 +367,40 @@ impl Checker {
             Dialect::V4 => 1,
         };
         for name in missing.iter().take(shown) {
-            self.say(path, &format!("must have required property '{name}'"));
+            self.say(path, format_args!("must have required property '{name}'"));
         }
-        let place = if path.is_empty() { "root" } else { path };
         for name in unknown.iter().take(shown) {
-            self.say(
-                "",
-                &format!("at {place}: unexpected property '{}'", clip(name)),
-            );
+            let name = clip(name);
+            match path {
+                Path::Root => self.say(path, format_args!("at root: unexpected property '{name}'")),
+                _ => self.say(path, format_args!("unexpected property '{name}'")),
+            }
         }
         for field in fields {
             if let Some(value) = map.get(field.name)
                 && known(&field)
             {
-                self.value(&join(path, field.name), value, &field.shape);
+                self.value(&Path::Key(path, field.name), value, &field.shape);
             }
         }
     }
 
-    fn any_of(&mut self, path: &str, value: &Value, branches: &[Shape]) {
-        let mut collected = Vec::new();
-        for branch in branches {
-            let mut attempt = Self {
-                dialect: self.dialect,
-                parts: Vec::new(),
-            };
+    fn any_of(&mut self, path: &Path<'_>, value: &Value, branches: &[Shape]) {
+        let fits = branches.iter().any(|branch| {
+            let mut attempt = Self::new(self.dialect, false);
             attempt.value(path, value, branch);
-            if attempt.parts.is_empty() {
-                return;
-            }
-            collected.append(&mut attempt.parts);
+            !attempt.found
+        });
+        if fits {
+            return;
         }
-        for part in collected {
-            if self.parts.len() < PARTS_MAX && !self.parts.contains(&part) {
-                self.parts.push(part);
+        if self.tells {
+            for branch in branches {
+                let mut attempt = Self::new(self.dialect, true);
+                attempt.value(path, value, branch);
+                for part in attempt.parts {
+                    self.note(part);
+                }
             }
         }
         self.say(path, "must match a schema in anyOf");
@@ -369,11 +414,6 @@ fn clip(name: &str) -> &str {
         end -= 1;
     }
     &name[..end]
-}
-
-/// One step down a JSON pointer.
-fn join(path: &str, key: &str) -> String {
-    format!("{path}/{}", clip(key).replace('~', "~0").replace('/', "~1"))
 }
 
 #[cfg(test)]

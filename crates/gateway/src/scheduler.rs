@@ -42,14 +42,14 @@ use clawgate_core::{
 use clawgate_protocol::{cron::CronEvent, event::Event, frame::to_json};
 use clawgate_store::{CronJob, Ending, KeepJob, Store, StoreError};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
     batch::{Answers, Batch, Step, Written},
-    handle::{Answer, Change, Declaration, SchedulerCommand},
+    handle::{Answer, Change, Declaration, Planned, SchedulerCommand},
     run::{Queued, RunEnd, Stopped, Task},
 };
 use crate::{Gateway, clock::now_ms, config, hub::Hub};
@@ -356,9 +356,12 @@ impl Scheduler {
         }
     }
 
-    fn add(&mut self, job: KeepJob, answer: Answer<CronJob>, batch: &mut Batch) {
-        let kept = self.insert(job, batch);
-        batch.answer(answer, kept);
+    fn add(&mut self, job: KeepJob, answer: Answer<Planned>, batch: &mut Batch) {
+        let job = self.insert(job, batch);
+        let (stand, stands) = oneshot::channel();
+        batch.answer(stand, ());
+        // Whoever asked may be gone.
+        let _ = answer.send(Ok(Planned { job, stands }));
     }
 
     fn insert(&mut self, mut job: KeepJob, batch: &mut Batch) -> CronJob {

@@ -182,10 +182,9 @@ pub(crate) fn add(call: &Call<'_>) -> Answer {
         let house = House::of(&gateway);
         let Some(key) = params.declaration_key.clone() else {
             let keep = job::new(params, id.clone(), &house, now_ms())?;
-            let kept = gateway.scheduler.add(keep).await;
-            return Ok(Reply::json(&show::job(
-                &kept.map_err(|error| failed(error, &id))?,
-            )?));
+            let say = |kept| Ok(Reply::json(&show::job(&kept)?));
+            let said = gateway.scheduler.add_as(keep, say).await;
+            return said.map_err(|error| failed(error, &id))?;
         };
         let new_id = id.clone();
         let change = Box::new(move |found: Option<&CronJob>, now: i64| {

@@ -30,11 +30,17 @@ pub(crate) struct Declared {
     pub(crate) job: CronJob,
 }
 
+/// A job as it will be once it is on disk, for whoever has something to prepare meanwhile.
+pub(crate) struct Planned {
+    pub(super) job: CronJob,
+    pub(super) stands: oneshot::Receiver<Result<(), SchedulerError>>,
+}
+
 /// What the scheduler can be asked.
 pub(crate) enum SchedulerCommand {
     Add {
         job: Box<KeepJob>,
-        answer: Answer<CronJob>,
+        answer: Answer<Planned>,
     },
     Update {
         id: JobId,
@@ -70,7 +76,10 @@ impl SchedulerCommand {
     pub(super) fn fail(self, error: SchedulerError) {
         // Whoever asked may be gone.
         match self {
-            Self::Add { answer, .. } | Self::Update { answer, .. } => {
+            Self::Add { answer, .. } => {
+                let _ = answer.send(Err(error));
+            }
+            Self::Update { answer, .. } => {
                 let _ = answer.send(Err(error));
             }
             Self::Declare { answer, .. } => {
@@ -142,11 +151,25 @@ impl SchedulerHandle {
         let _ = self.inbox.blocking_send(command);
     }
 
-    /// Adds a job. It is on disk when this returns.
-    pub(crate) async fn add(&self, job: KeepJob) -> Result<CronJob, SchedulerError> {
+    /// Adds a job. It is on disk when this returns; what is to be said of it is made while the disk
+    /// works.
+    pub(crate) async fn add_as<T>(
+        &self,
+        job: KeepJob,
+        say: impl FnOnce(CronJob) -> T,
+    ) -> Result<T, SchedulerError> {
         let job = Box::new(job);
-        self.ask(|answer| SchedulerCommand::Add { job, answer })
-            .await
+        let planned = self.ask(|answer| SchedulerCommand::Add { job, answer });
+        let Planned { job, stands } = planned.await?;
+        let said = say(job);
+        stands.await.unwrap_or(Err(SchedulerError::Stopped))?;
+        Ok(said)
+    }
+
+    /// Adds a job. It is on disk when this returns.
+    #[cfg(test)]
+    pub(crate) async fn add(&self, job: KeepJob) -> Result<CronJob, SchedulerError> {
+        self.add_as(job, |kept| kept).await
     }
 
     /// Changes a job, or leaves it exactly as it is.

@@ -22,7 +22,7 @@ use std::{
 };
 
 use clawgate_testkit::{
-    Client, Close, Connect, Frame, Message, Opcode, PATIENCE, TOKEN, TestGateway, Upgrade,
+    Call, Client, Close, Connect, Frame, Message, Opcode, PATIENCE, TOKEN, TestGateway, Upgrade,
     dial_from, gateway,
 };
 use serde_json::json;
@@ -413,6 +413,46 @@ fn messages_of_25_mib_side_by_side_are_bounded_and_the_largest_sender_is_closed_
         INCOMING + threads() * KEPT_OF_FREED + all as u64 * SESSION,
     );
     watcher.was_served();
+}
+
+#[test]
+fn amid_a_long_message_a_session_is_told_answered_and_ended_like_any_other() {
+    for protocol in [3, 4] {
+        let gateway = gateway!();
+        let mut sender = gateway.owner(protocol);
+        let mut other = gateway.owner(protocol);
+        let waits = json!({"runId": "nobody-knows-it", "timeoutMs": 300});
+        let waiting = sender.send("agent.wait", &waits);
+        let text = format!(
+            r#"{{"type":"req","id":"long","method":"cron.status","params":{{"x":"{}"}}}}"#,
+            "x".repeat(1 << 20)
+        );
+        let message = Frame::new(Opcode::Text, text.into_bytes()).bytes();
+        let (last, before) = message.split_last().unwrap();
+        let mut writer = sender.socket.writer();
+        writer.write_all(before).unwrap();
+        other.call(
+            "cron.add",
+            &json!({"name": "n", "schedule": {"kind": "every", "everyMs": 3_600_000},
+                "sessionTarget": "main", "payload": {"kind": "systemEvent", "text": "t"}}),
+        );
+        assert_eq!(sender.event("cron")["payload"]["action"], "added");
+        let answer = sender.answer(&waiting);
+        assert!(
+            matches!(&answer, Call::Ok(payload) if payload["status"] == "timeout"),
+            "{answer:?}"
+        );
+        writer.write_all(&[*last]).unwrap();
+        let answer = sender.response();
+        assert_eq!(answer["id"], "long");
+        assert_eq!(answer["error"]["code"], "INVALID_REQUEST", "{answer}");
+        // What comes after it is heard, and one that never ends does not keep the gateway.
+        sender.call("health", &json!({}));
+        writer.write_all(before).unwrap();
+        other.call("health", &json!({}));
+        gateway.terminate();
+        assert_eq!(sender.closed(), Close::new(1012, "service restart"));
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use clawgate_protocol::{
 };
 use futures_util::{Stream as _, StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tokio::{net::TcpStream, runtime::Handle, sync::mpsc, time::Instant};
 use tungstenite::Utf8Bytes;
 
 use crate::{
@@ -51,8 +51,8 @@ const ROLE_ERRORS_MAX: u32 = 10;
 const STALLED_MAX: Duration = Duration::from_secs(30);
 /// The same while too much waits for all together, and how often it is looked at.
 const STALLED_WHEN_FULL: Duration = Duration::from_secs(1);
-/// A message that takes a millisecond and more to read.
-const LONG_MESSAGE_BYTES: usize = 512 * 1024;
+/// A message that takes a tenth of a millisecond and more to unmask, check and read.
+const LONG_MESSAGE_BYTES: usize = 128 * 1024;
 /// How often it is looked whether there is room again for events.
 const ROOM_EVERY: Duration = Duration::from_millis(50);
 /// What a peer has to take in that time to count as one that reads.
@@ -70,7 +70,30 @@ pub(crate) async fn run(
     request: Request,
     place: Arc<PreHelloPlace>,
 ) {
-    let mut socket = Socket::new(stream, read, PRE_HELLO_BYTES_MAX);
+    let socket = Socket::new(stream, read, PRE_HELLO_BYTES_MAX);
+    // Boxed, and all of it gone before the session begins: what a connect takes is not kept by a
+    // connection that sits there.
+    let entered = Box::pin(enter(&gateway, socket, request, place)).await;
+    if let Some(entered) = entered {
+        Session::begin(gateway, entered).run().await;
+    }
+}
+
+/// A socket whose peer was let in.
+struct Entered {
+    socket: Socket,
+    link: Arc<Link>,
+    outbox: mpsc::Receiver<Queued>,
+    welcome: Welcome,
+}
+
+/// From the challenge to the verdict. `None` when the connection is over.
+async fn enter(
+    gateway: &Arc<Gateway>,
+    mut socket: Socket,
+    request: Request,
+    place: Arc<PreHelloPlace>,
+) -> Option<Entered> {
     let conn_id = uuid::Uuid::new_v4().to_string();
     let nonce = uuid::Uuid::new_v4().to_string();
     socket.queue(challenge(&nonce));
@@ -78,22 +101,24 @@ pub(crate) async fn run(
     let text = tokio::select! {
         () = gateway.stopping.cancelled() => {
             socket.queue_close(1012, "service restart");
-            return socket.linger(LINGER).await;
+            socket.linger(LINGER).await;
+            return None;
         }
         first = first_message(&mut socket, deadline) => match first {
             First::Text(text) => text,
             First::Close(code) => {
                 socket.queue_close(code, "");
-                return socket.linger(LINGER).await;
+                socket.linger(LINGER).await;
+                return None;
             }
-            First::Gone => return,
+            First::Gone => return None,
         },
     };
     let joined = loop {
         // A verdict that was reached while authority was taken away somewhere is reached again:
         // whoever took it away found no session to end.
         let judged_at = gateway.hub.revocations();
-        let judged = handshake::judge(&gateway, &request, &conn_id, &nonce, text.as_str()).await;
+        let judged = handshake::judge(gateway, &request, &conn_id, &nonce, text.as_str()).await;
         match judged {
             Ok((principal, welcome)) => {
                 if let Some((link, outbox)) = gateway.hub.join(principal, judged_at) {
@@ -104,21 +129,25 @@ pub(crate) async fn run(
         }
     };
     drop(place);
-    let (link, outbox, welcome) = match joined {
-        Ok(joined) => joined,
+    match joined {
+        Ok((link, outbox, welcome)) => {
+            socket.set_message_bytes_max(PAYLOAD_BYTES_MAX);
+            Some(Entered {
+                socket,
+                link,
+                outbox,
+                welcome,
+            })
+        }
         Err(refusal) => {
             if let Some((id, error)) = &refusal.response {
                 socket.queue(frame::response_error(id, error).into());
             }
             socket.queue_close(refusal.code, &refusal.reason);
-            return socket.linger(LINGER).await;
+            socket.linger(LINGER).await;
+            None
         }
-    };
-    drop(request);
-    socket.set_message_bytes_max(PAYLOAD_BYTES_MAX);
-    Session::begin(gateway, socket, link, outbox, welcome)
-        .run()
-        .await;
+    }
 }
 
 fn challenge(nonce: &str) -> Utf8Bytes {
@@ -156,6 +185,7 @@ async fn first_message(socket: &mut Socket, deadline: Instant) -> First {
                 match socket.try_read() {
                     Incoming::Text(text) => return First::Text(text),
                     Incoming::Control => {}
+                    Incoming::Part => break,
                     Incoming::Nothing => {
                         may_have_more = false;
                         break;
@@ -217,6 +247,8 @@ struct Stalled {
 /// An authenticated socket.
 struct Session {
     gateway: Arc<Gateway>,
+    /// Where everything runs but the reading of long messages.
+    home: Handle,
     socket: Socket,
     link: Arc<Link>,
     outbox: mpsc::Receiver<Queued>,
@@ -244,13 +276,14 @@ struct Session {
 }
 
 impl Session {
-    fn begin(
-        gateway: Arc<Gateway>,
-        mut socket: Socket,
-        link: Arc<Link>,
-        outbox: mpsc::Receiver<Queued>,
-        welcome: Welcome,
-    ) -> Self {
+    /// Boxed, because it moves.
+    fn begin(gateway: Arc<Gateway>, entered: Entered) -> Box<Self> {
+        let Entered {
+            mut socket,
+            link,
+            outbox,
+            welcome,
+        } = entered;
         socket.count_among(&gateway.incoming, gateway.hub.outgoing());
         // It joined before the hello is built: nothing that happens in between is missed.
         if welcome.here.is_tracked() {
@@ -265,6 +298,7 @@ impl Session {
             socket.queue(gateway.nodes.wake_words_frame().into());
         }
         socket.try_flush();
+        socket.begin_small();
         let principal = &link.principal;
         tracing::debug!(
             conn = %principal.conn_id, client = %principal.client_id, mode = %principal.client_mode,
@@ -279,8 +313,9 @@ impl Session {
         let refusals = logs::Refusals::of(&link.principal.conn_id);
         // One that came while everybody was told to go was not told.
         let stops = gateway.stopping.is_cancelled();
-        Self {
+        Box::new(Self {
             gateway,
+            home: Handle::current(),
             socket,
             link,
             outbox,
@@ -299,14 +334,38 @@ impl Session {
             next_ping: Instant::now() + PING_EVERY,
             pong_due: false,
             stalled: None,
-        }
+        })
     }
 
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         while !self.is_over() {
+            if self.is_amid_long_message() {
+                let gateway = Arc::clone(&self.gateway);
+                self = match gateway.bulk.spawn(self.read_long()).await {
+                    Ok(back) => back,
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        // The gateway is going down.
+                        Err(_) => return,
+                    },
+                };
+                continue;
+            }
             self.turn().await;
         }
         self.end().await;
+    }
+
+    fn is_amid_long_message(&self) -> bool {
+        self.socket.is_amid_more_than(LONG_MESSAGE_BYTES)
+    }
+
+    /// The same for as long as a long message comes in.
+    async fn read_long(mut self: Box<Self>) -> Box<Self> {
+        while !self.is_over() && self.is_amid_long_message() {
+            self.turn().await;
+        }
+        self
     }
 
     fn is_over(&self) -> bool {
@@ -333,7 +392,7 @@ impl Session {
             biased;
             () = self.link.ended() => self.take_ending(),
             queued = self.outbox.recv(), if !congested => self.take_events(queued),
-            done = next_done(&mut self.in_flight), if !self.in_flight.is_empty() => {
+            done = next_done(&mut self.in_flight, &self.home), if !self.in_flight.is_empty() => {
                 // What it did is told before it is answered.
                 while self.held_back.is_none()
                     && self.socket.unflushed() <= UNFLUSHED_BYTES_MAX
@@ -450,6 +509,9 @@ impl Session {
     /// Reads, and says how much is held of what came. Where that is too much for all of them,
     /// whoever holds most has to go.
     fn read(&mut self) {
+        // What a request starts is started where everything else runs.
+        let home = self.home.clone();
+        let _here = home.enter();
         let before = self.incoming();
         self.read_batch();
         let held = self.incoming();
@@ -462,28 +524,8 @@ impl Session {
     fn read_batch(&mut self) {
         self.may_have_more = true;
         for _ in 0..READ_BATCH_MAX {
-            let incoming = self.socket.try_read();
-            // Any sign of life will do for a pong.
-            self.pong_due &= matches!(incoming, Incoming::Nothing);
-            match incoming {
-                // Reading it takes long, and others are served by this thread.
-                Incoming::Text(text) if text.len() > LONG_MESSAGE_BYTES => {
-                    tokio::task::block_in_place(|| self.message(text.as_str()));
-                }
-                Incoming::Text(text) => self.message(text.as_str()),
-                Incoming::Control => {}
-                Incoming::Nothing => {
-                    self.may_have_more = false;
-                    return;
-                }
-                Incoming::Closed => {
-                    self.peer_left = true;
-                    return;
-                }
-                Incoming::TooLarge => self.closing = Some((1009, String::new())),
-                Incoming::Broken(code) => self.closing = Some((code, String::new())),
-            }
-            if self.is_over()
+            if !self.read_one()
+                || self.is_over()
                 || self.in_flight.len() >= IN_FLIGHT_MAX
                 || self.in_flight_bytes > PAYLOAD_BYTES_MAX
                 || self.socket.unflushed() > UNFLUSHED_BYTES_MAX
@@ -491,6 +533,26 @@ impl Session {
                 return;
             }
         }
+    }
+
+    /// Takes what comes next. False when there is nothing more to take in this wake-up.
+    fn read_one(&mut self) -> bool {
+        let incoming = self.socket.try_read();
+        // Any sign of life will do for a pong.
+        self.pong_due &= matches!(incoming, Incoming::Nothing);
+        match incoming {
+            Incoming::Text(text) => self.message(text.as_str()),
+            Incoming::Control => {}
+            Incoming::Part => return false,
+            Incoming::Nothing => {
+                self.may_have_more = false;
+                return false;
+            }
+            Incoming::Closed => self.peer_left = true,
+            Incoming::TooLarge => self.closing = Some((1009, String::new())),
+            Incoming::Broken(code) => self.closing = Some((code, String::new())),
+        }
+        true
     }
 
     /// One request: frame, role, scope, method, params, in this order.
@@ -690,7 +752,7 @@ impl Session {
         self.socket.queue_ping();
     }
 
-    async fn end(self) {
+    async fn end(self: Box<Self>) {
         let Self {
             gateway,
             mut socket,
@@ -700,7 +762,7 @@ impl Session {
             outbox,
             in_flight,
             ..
-        } = self;
+        } = *self;
         carry_through(in_flight);
         // What waits in it is not kept while the peer takes its time.
         drop(outbox);
@@ -755,12 +817,13 @@ async fn until(then: Option<Instant>) {
 }
 
 /// The next finished request. Never finishes while there is none.
-async fn next_done(in_flight: &mut FuturesUnordered<InFlight>) -> Done {
-    poll_fn(
-        |context| match Pin::new(&mut *in_flight).poll_next(context) {
+async fn next_done(in_flight: &mut FuturesUnordered<InFlight>, home: &Handle) -> Done {
+    poll_fn(|context| {
+        let _here = home.enter();
+        match Pin::new(&mut *in_flight).poll_next(context) {
             Poll::Ready(Some(done)) => Poll::Ready(done),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        },
-    )
+        }
+    })
     .await
 }

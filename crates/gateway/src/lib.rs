@@ -9,6 +9,7 @@ mod approvals;
 mod assistant;
 mod audit;
 mod backup;
+mod bulk;
 mod clock;
 mod config;
 mod connection;
@@ -142,6 +143,8 @@ pub(crate) struct Gateway {
     pub pre_hello: listen::PreHello,
     /// Messages that are coming in over sockets, and requests that wait.
     pub incoming: load::Held,
+    /// Where long ones of them come in.
+    pub bulk: bulk::Bulk,
     /// Bodies that are coming in over HTTP.
     pub bodies: load::Held,
     /// Control-plane writes of callers elsewhere.

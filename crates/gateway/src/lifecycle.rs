@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Gateway, HEARTBEATS_SETTING, Readiness, VERSION,
     approvals::Approvals,
+    bulk,
     clock::now_ms,
     config::{Config, ConfigError, Environment, Overrides},
     credentials::Guard,
@@ -392,6 +393,7 @@ fn open(
         web: web::Web::default(),
         pre_hello: listen::PreHello::default(),
         incoming: load::Held::of_at_most(load::INCOMING_BYTES_MAX),
+        bulk: bulk::Bulk::default(),
         bodies: load::Held::of_at_most(load::BODIES_BYTES_MAX),
         write_windows: std::sync::Mutex::default(),
         strangers: logs::Strangers::default(),

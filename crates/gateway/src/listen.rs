@@ -354,18 +354,15 @@ async fn answer(
     };
     let gateway_of = Arc::clone(&gateway);
     gateway.tasks.spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-            return;
+        let (stream, read) = {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+                return;
+            };
+            // What was read beyond the request lies in a buffer of 8 KiB, which ends here.
+            (parts.io.into_inner(), parts.read_buf.to_vec())
         };
-        connection::run(
-            gateway_of,
-            parts.io.into_inner(),
-            parts.read_buf.to_vec(),
-            facts,
-            place,
-        )
-        .await;
+        connection::run(gateway_of, stream, read, facts, place).await;
     });
     let mut response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)

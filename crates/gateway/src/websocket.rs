@@ -31,6 +31,9 @@ pub(crate) enum Incoming {
     Control,
     /// Nothing more for now.
     Nothing,
+    /// As much as is taken at once came, and no message is complete. Others have their turn before the
+    /// rest.
+    Part,
     /// The peer closed, or the stream ended.
     Closed,
     /// The message is larger than the limit.
@@ -187,6 +190,8 @@ pub(crate) struct Socket {
     /// Bytes written in all.
     written: u64,
     ended: bool,
+    /// What its buffers may keep.
+    kept_bytes: usize,
     /// What counts of it among all.
     counted: Option<CountedBytes>,
 }
@@ -221,6 +226,7 @@ impl Socket {
             most_unflushed: 0,
             written: 0,
             ended: false,
+            kept_bytes: UNCOUNTED_BYTES,
             counted: None,
         }
     }
@@ -252,6 +258,15 @@ impl Socket {
     pub(crate) fn is_too_much_incoming(&self) -> bool {
         let counted = self.counted.as_ref();
         counted.is_some_and(|it| it.incoming.is_of_too_much())
+    }
+
+    /// Whether a message of more than so many bytes is coming in.
+    pub(crate) fn is_amid_more_than(&self, bytes: usize) -> bool {
+        let frames = &self.frames;
+        let here = (frames.collected + frames.came) as u64;
+        !frames.is_control
+            && !frames.is_between_messages()
+            && here.saturating_add(frames.left) > bytes as u64
     }
 
     /// Bytes that it holds for what goes out.
@@ -293,9 +308,13 @@ impl Socket {
         };
         let read = self.context.read(&mut io);
         self.written += io.written as u64;
+        let may_have_more = io.left == 0;
         self.drained = matches!(&read, Err(Error::Io(error)) if is_not_yet(error));
-        let incoming = self.incoming_of(read);
-        self.give_back_buffer();
+        let incoming = match self.incoming_of(read) {
+            Incoming::Nothing if may_have_more => Incoming::Part,
+            other => other,
+        };
+        self.give_back_buffers();
         self.count();
         incoming
     }
@@ -333,10 +352,16 @@ impl Socket {
         }
     }
 
+    /// Gives back what the connect and its answer took, which are longer than most that follows, as
+    /// soon as nothing is in the buffers.
+    pub(crate) fn begin_small(&mut self) {
+        self.kept_bytes = READ_BUFFER_BYTES / 4;
+    }
+
     /// A buffer that a large message went through, in or out, stays as large as that one was. Once
     /// nothing is in either of them, others take their places.
-    fn give_back_buffer(&mut self) {
-        if self.frames.largest.max(self.most_unflushed) > UNCOUNTED_BYTES
+    fn give_back_buffers(&mut self) {
+        if self.frames.largest.max(self.most_unflushed) > self.kept_bytes
             && self.drained
             && self.unflushed == 0
             && self.frames.is_between_messages()
@@ -346,6 +371,7 @@ impl Socket {
             self.context = context(Vec::new(), self.message_bytes_max);
             self.frames = Frames::default();
             self.most_unflushed = 0;
+            self.kept_bytes = UNCOUNTED_BYTES;
         }
     }
 
@@ -410,7 +436,7 @@ impl Socket {
             Err(Error::Io(error)) if is_not_yet(&error) => {}
             Err(_) => self.ended = true,
         }
-        self.give_back_buffer();
+        self.give_back_buffers();
         self.count();
     }
 

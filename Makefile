@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 3600
 TARGET ?= all
 SOAK_SECONDS ?= 3600
 
-.PHONY: help quickstart demo-agent llm test lint fmt doc bench build interop control-ui foreign-page clients conformance torture fuzz soak deny sbom
+.PHONY: help quickstart demo-agent llm test lint fmt doc bench instruction-counts build interop control-ui foreign-page clients conformance torture fuzz soak deny sbom
 
 help:
 	@echo 'make quickstart   build, start a gateway on its own state directory, and show the first five minutes'
@@ -22,6 +22,8 @@ help:
 	@echo '                  toolchain; FUZZ_SECONDS=60 for a minute, TARGET=frame for one of fuzz/targets)'
 	@echo 'make lint         formatting and clippy'
 	@echo 'make bench        the numbers of docs/performance.md, each with its floor'
+	@echo 'make instruction-counts  the instructions of the hot paths against docs/instruction-counts.txt (valgrind;'
+	@echo '                  ARGS=--bless keeps them)'
 	@echo 'make soak         an hour of everything at once: memory, descriptors and threads must stay (SOAK_SECONDS=600)'
 	@echo 'make deny         licences, sources and known holes of what comes in (needs cargo-deny)'
 	@echo 'make sbom         what the program is made of, as CycloneDX'
@@ -60,6 +62,9 @@ doc:
 
 bench: build
 	$(CARGO) run --release --locked -q -p clawgate-bench -- --bin target/release/clawgate $(ARGS)
+
+instruction-counts:
+	@scripts/instruction-counts $(ARGS)
 
 soak: build
 	$(CARGO) run --release --locked -q -p clawgate-bench -- --bin target/release/clawgate --check --soak-seconds $(SOAK_SECONDS) soak

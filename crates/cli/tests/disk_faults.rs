@@ -25,7 +25,7 @@ use std::{
 use clawgate_testkit::{
     Call, Client, Connect, Device, PATIENCE, TOKEN, TestGateway, WireError, home,
     provider::{Dialect, Gate, Provider},
-    token_config,
+    request, token_config,
 };
 use faults::{FULL, Faults, NO_SYNC, READ_ONLY, bytes};
 use serde_json::{Value, json};
@@ -727,6 +727,69 @@ fn jobs_that_are_due_while_the_disk_is_full_have_one_record_a_slot_and_no_effect
     done.dedup();
     assert_eq!(done.len(), times, "something was done twice");
     println!("{} records, {times} effects", slots.len());
+}
+
+#[test]
+fn while_the_disk_is_full_it_is_not_ready_and_cron_says_once_when_it_begins_and_when_it_is_over() {
+    const ASKED: usize = 20;
+    let mut faults = Faults::new();
+    let gateway = faults.under(home!(token_config())).start();
+    let mut owner = gateway.owner(4);
+    let often = json!({
+        "name": "often", "schedule": {"kind": "every", "everyMs": 20},
+        "payload": {"kind": "command", "argv": ["/bin/true"]}, "disableAfter": false,
+    });
+    let id = owner.call("cron.add", &often)["id"].clone();
+    let probe = |headers: &[(&str, &str)]| {
+        let answer = request(gateway.address(), "GET", "/ready", headers);
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        (answer.status, body)
+    };
+    let stranger = [("Via", "1.1 x")];
+    while owner.event("cron")["payload"]["action"] != "finished" {}
+    assert_eq!(probe(&[]).0, 200);
+    for round in 1..=2 {
+        faults.disk(FULL);
+        until(&mut owner, "health", |told| told["ok"] == false);
+        let (status, body) = probe(&[]);
+        assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
+        assert_eq!(body["failing"], json!(["disk"]));
+        assert_eq!(probe(&stranger), (503, json!({"ready": false})));
+        let health = request(gateway.address(), "GET", "/health", &[]);
+        assert_eq!(health.status, 200, "it lives: a restart makes no room");
+        for _ in 0..ASKED {
+            let Call::Error(error) = owner.try_call("cron.run", &json!({"id": id})) else {
+                panic!("{}", gateway.stderr());
+            };
+            is_of_disk("cron.run", &error, &["DISK_FULL"]);
+        }
+        faults.disk(0);
+        until(&mut owner, "health", |told| told["ok"] == true);
+        let (status, body) = probe(&[]);
+        assert_eq!((status, &body["failing"]), (200, &json!([])), "{body}");
+        // Whoever waits for the next run knows that cron has written.
+        let deadline = Instant::now() + PATIENCE;
+        let lines = |words: &str| -> Vec<String> {
+            let said = gateway.stderr();
+            let of_it = said.lines().filter(|line| line.contains(words));
+            of_it.map(str::to_owned).collect()
+        };
+        while lines("cron writes again").len() < round {
+            assert!(Instant::now() < deadline, "{}", gateway.stderr());
+            owner.event("cron");
+        }
+        let (begun, over) = (lines("cron could not write"), lines("cron writes again"));
+        assert_eq!(
+            (begun.len(), over.len()),
+            (round, round),
+            "{begun:?} {over:?}"
+        );
+        let told = over[round - 1].split("times=").nth(1);
+        let digits = told.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect());
+        let times: usize = digits.map_or(0, |text: String| text.parse().unwrap_or(0));
+        assert!((ASKED..100 * ASKED).contains(&times), "{over:?}");
+        assert_eq!(lines("cron still cannot write").len(), 0, "not a minute");
+    }
 }
 
 fn until_no_run(owner: &mut Client) {

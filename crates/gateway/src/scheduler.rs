@@ -16,6 +16,7 @@ mod command;
 mod handle;
 mod notice;
 mod run;
+mod trouble;
 mod turn;
 
 pub(crate) use batch::delivered;
@@ -29,7 +30,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clawgate_core::{
@@ -51,6 +52,7 @@ use self::{
     batch::{Answers, Batch, Step, Written},
     handle::{Answer, Change, Declaration, Planned, SchedulerCommand},
     run::{Queued, RunEnd, Stopped, Task},
+    trouble::Trouble,
 };
 use crate::{Gateway, clock::now_ms, config, hub::Hub};
 
@@ -62,8 +64,6 @@ const COMMANDS_EACH_MAX: usize = 64;
 const LOOK_EVERY_MS: i64 = 60_000;
 /// How long runs may take to end when the gateway stops.
 const WIND_DOWN: Duration = Duration::from_millis(1_500);
-/// Pause between attempts to read the store anew after a failed write.
-const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The task.
 pub(crate) struct Scheduler {
@@ -85,6 +85,8 @@ pub(crate) struct Scheduler {
     unfinished: Vec<Unfinished>,
     /// Why the planner no longer agrees with the store, while it does not.
     stale: Option<Arc<StoreError>>,
+    /// What the store refused since it last took something.
+    trouble: Trouble,
     /// Where turns are taken; none in a scheduler by itself.
     turns: Option<Arc<Gateway>>,
 }
@@ -150,6 +152,7 @@ pub(crate) fn open(
         live: HashMap::new(),
         unfinished,
         stale: None,
+        trouble: Trouble::default(),
         turns: None,
     };
     let handle = SchedulerHandle::new(sender, jobs, config.enabled);
@@ -180,7 +183,7 @@ impl Scheduler {
                 self.fail_waiting();
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    () = tokio::time::sleep(RELOAD_PAUSE) => {}
+                    () = tokio::time::sleep(trouble::PAUSE) => {}
                 }
                 continue;
             }
@@ -207,7 +210,9 @@ impl Scheduler {
             for command in commands {
                 self.handle(command, &mut batch).await;
             }
-            if !self.paused && self.stale.is_none() {
+            // What was asked for is tried at once; what is due waits a little after a failure.
+            let has_to_wait = self.paused || !self.trouble.pause(Instant::now()).is_zero();
+            if !has_to_wait && self.stale.is_none() {
                 let decisions = self.planner.tick(now_ms());
                 self.execute(decisions, None, &mut batch);
             }
@@ -262,7 +267,8 @@ impl Scheduler {
             self.planner.next_wake()
         };
         let wait_ms = due.map_or(LOOK_EVERY_MS, |due| (due - now).clamp(0, LOOK_EVERY_MS));
-        Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+        wait.max(self.trouble.pause(Instant::now()))
     }
 
     /// The time for acts of the planner that also start what is due: while jobs must not fire it
@@ -296,7 +302,10 @@ impl Scheduler {
                 self.stale = None;
                 self.recover().await;
             }
-            Err(error) => self.stale = Some(Arc::new(error)),
+            Err(error) => {
+                self.trouble.note(&error, Instant::now());
+                self.stale = Some(Arc::new(error));
+            }
         }
         self.stale.is_none()
     }
@@ -665,10 +674,15 @@ impl Scheduler {
                 .await
         };
         let written = match written {
-            Ok(written) => written,
+            Ok(written) => {
+                if !written.is_empty() {
+                    self.trouble.is_over();
+                }
+                written
+            }
             Err(error) => {
                 let error: Arc<StoreError> = Arc::new(error);
-                tracing::error!(%error, "cron could not write; reading its state anew");
+                self.trouble.note(&error, Instant::now());
                 answers.give(Err(&error));
                 // Every run is stopped anyway.
                 self.stale = Some(error);

@@ -20,6 +20,7 @@ use std::{
 
 use axum::body::Body;
 use clawgate_core::{Scope, lockout::Limits};
+use clawgate_protocol::frame;
 use hyper::{
     Method, Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
@@ -180,7 +181,15 @@ async fn route(
 }
 
 async fn ready(gateway: &Arc<Gateway>, method: &Method, request: &Request) -> Response<Body> {
-    let ready = gateway.readiness.ready.load(Ordering::Acquire);
+    let mut failing = Vec::new();
+    if !gateway.readiness.ready.load(Ordering::Acquire) {
+        failing.push("stopping");
+    }
+    // Reads go on, but whoever sends work here would have it refused.
+    if gateway.store.fault().is_some() {
+        failing.push("disk");
+    }
+    let ready = failing.is_empty();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -188,9 +197,9 @@ async fn ready(gateway: &Arc<Gateway>, method: &Method, request: &Request) -> Re
     };
     // A load balancer needs the first word; the rest is for who could ask for it anyway.
     let body = if guard::is_trusted(gateway, request).await {
-        let failing = if ready { "" } else { r#""stopping""# };
+        let failing = frame::to_json(&failing);
         let uptime = gateway.uptime_ms();
-        format!(r#"{{"ready":{ready},"failing":[{failing}],"uptimeMs":{uptime}}}"#)
+        format!(r#"{{"ready":{ready},"failing":{failing},"uptimeMs":{uptime}}}"#)
     } else {
         format!(r#"{{"ready":{ready}}}"#)
     };

@@ -156,6 +156,42 @@ fn e31_a_role_that_is_empty_or_a_list_is_refused() {
 }
 
 #[test]
+fn e31_a_role_that_is_none_leaves_nothing_behind_and_is_told_the_same_with_any_secret() {
+    let gateway = gateway!();
+    let device = Device::new();
+    for dialect in DIALECTS {
+        for role in [
+            json!("admin"),
+            json!("Operator"),
+            json!(""),
+            json!(["node"]),
+        ] {
+            let mut told = Vec::new();
+            for secret in [TOKEN, "a-wrong-one"] {
+                let role = role.clone();
+                let connect = Connect::new(dialect).token(secret).device(&device);
+                let connect = connect.edit(move |params| params["role"] = role.clone());
+                let mut client = gateway.client();
+                let error = client
+                    .connect(&connect)
+                    .map(drop)
+                    .unwrap_err()
+                    .error
+                    .unwrap();
+                assert_eq!(error.code, "INVALID_REQUEST", "{error:?}");
+                told.push(error.raw);
+            }
+            assert_eq!(told[0], told[1], "{role} in {dialect}");
+        }
+    }
+    let mut owner = gateway.owner(4);
+    let devices = owner.call("device.pair.list", &json!({})).to_string();
+    assert!(!devices.contains(&device.id()), "{devices}");
+    // None of them was a guess.
+    gateway.welcome(&Connect::new(4).token(TOKEN));
+}
+
+#[test]
 fn e35_a_new_shared_secret_ends_those_that_came_by_the_old_one_before_it_is_answered() {
     let gateway = gateway!(token_config());
     let mut sockets: Vec<_> = (0..5).map(|_| gateway.owner(4)).collect();

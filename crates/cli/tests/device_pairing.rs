@@ -866,6 +866,62 @@ fn e30_identity_strings_change_nothing_about_who_must_ask() {
 }
 
 #[test]
+fn e30_whoever_calls_itself_the_control_ui_a_backend_or_acp_gets_what_anybody_gets() {
+    const PLAIN: (&str, &str) = ("cli", "cli");
+    const LOUD: [(&str, &str); 6] = [
+        ("openclaw-control-ui", "ui"),
+        ("openclaw-control-ui", "node"),
+        ("openclaw-control-ui", "backend"),
+        ("gateway-client", "backend"),
+        ("cli", "acp"),
+        ("node-host", "node"),
+    ];
+    let gateway = gateway!();
+    // What comes of a connect: the authority, or the code of the refusal.
+    let outcome = |connect: &Connect, afar: bool| -> Result<Value, String> {
+        let answer = if afar {
+            gateway.from_afar(connect).map(|(_, hello)| hello)
+        } else {
+            gateway.client().connect(connect)
+        };
+        let hello = answer.map_err(|refusal| refusal.code().to_owned())?;
+        let auth = &hello.raw["auth"];
+        Ok(json!({"role": auth["role"], "scopes": auth["scopes"]}))
+    };
+    for protocol in DIALECTS {
+        for role in ["operator", "node"] {
+            for (afar, with_device) in [(true, true), (true, false), (false, false)] {
+                let as_whom = |(id, mode): (&str, &str)| {
+                    let connect = Connect::new(protocol).token(TOKEN).role(role);
+                    let connect = connect.client(id, mode);
+                    if with_device {
+                        connect.device(&Device::new())
+                    } else {
+                        connect
+                    }
+                };
+                let plain = outcome(&as_whom(PLAIN), afar);
+                for loud in LOUD {
+                    let told = outcome(&as_whom(loud), afar);
+                    let what = format!("{loud:?} as {role} in {protocol}, afar: {afar}");
+                    match (&told, &plain) {
+                        (Ok(more), Ok(less)) => assert_eq!(more, less, "{what}"),
+                        (Ok(more), Err(code)) => panic!("{what} gets {more} instead of {code}"),
+                        // The Control UI has to be a page, and "acp" is no mode; no name brings anything.
+                        (Err(_), _) => {}
+                    }
+                    if afar && matches!(loud.0, "gateway-client" | "node-host") {
+                        assert_eq!(told, plain, "{what}");
+                    }
+                }
+            }
+        }
+    }
+    let devices = gateway.owner(4).call("device.pair.list", &json!({}));
+    assert_eq!(devices["paired"], json!([]), "nobody was let in by a name");
+}
+
+#[test]
 fn removing_forgets_the_device_and_what_it_waited_for() {
     let gateway = gateway!();
     for protocol in DIALECTS {

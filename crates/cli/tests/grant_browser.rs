@@ -62,6 +62,37 @@ fn e36_a_foreign_page_is_refused_in_every_mode_with_the_right_secret() {
 }
 
 #[test]
+fn e36_a_foreign_page_is_told_the_same_whatever_secret_it_brings_and_guesses_nothing() {
+    let gateway = gateway!();
+    for protocol in [3, 4] {
+        for origin in ["https://evil.example", "http://localhost.evil.com", "null"] {
+            let bare = || {
+                Connect::new(protocol)
+                    .scopes(READ)
+                    .client("openclaw-control-ui", "ui")
+            };
+            let told = |connect: &Connect| {
+                let refusal = from(&gateway, &[("Origin", origin)], connect).unwrap_err();
+                (refusal.error.unwrap().raw, refusal.close)
+            };
+            let without = told(&bare());
+            assert_eq!(told(&bare().token(TOKEN)), without, "{origin}");
+            // More than are looked at of anybody who guesses.
+            for n in 0..25 {
+                let guess = bare()
+                    .token(&format!("guess-{n}"))
+                    .auth("password", "guess");
+                assert_eq!(told(&guess), without, "{origin}");
+            }
+        }
+    }
+    // Nobody on this machine is locked out by that.
+    gateway.welcome(&Connect::new(4).token(TOKEN));
+    // Chosen: a page of this machine is welcome, whatever its port.
+    from(&gateway, &[("Origin", "http://127.0.0.1:1")], &page(4)).unwrap();
+}
+
+#[test]
 fn e36_an_origin_that_is_none_is_missing_or_invalid() {
     let gateway = gateway!();
     for origin in [

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use clawgate_testkit::{Connect, TOKEN, gateway, home, token_config};
+use clawgate_testkit::{Connect, Home, TOKEN, gateway, home, token_config};
 use serde_json::{Value, json};
 
 #[test]
@@ -208,6 +208,59 @@ fn e33_words_that_scripts_put_in_place_of_a_secret_are_no_secret() {
             );
         }
     }
+}
+
+#[test]
+fn e33_what_a_sample_has_in_place_of_a_secret_is_none_wherever_it_comes_from() {
+    let words = [
+        "change-me",
+        "CHANGEME",
+        "<your-token>",
+        "your_token_here",
+        "undefined",
+        "null",
+    ];
+    for word in words {
+        for mode in ["token", "password"] {
+            let path = format!("gateway.auth.{mode}");
+            let refused = |home: Home, whence: &str| {
+                let ended = home.start_in_vain();
+                assert_eq!(ended.code, Some(78), "{word} {whence}: {ended:?}");
+                assert!(ended.stderr.contains(&path), "{word} {whence}: {ended:?}");
+            };
+            refused(
+                home!(json!({"gateway": {"auth": {"mode": mode, mode: word}}})),
+                "written",
+            );
+            let empty = || home!(json!({"gateway": {"auth": {"mode": mode}}}));
+            refused(empty().arg(&format!("--{mode}")).arg(word), "given");
+            let name = format!("CLAWGATE_GATEWAY_{}", mode.to_uppercase());
+            refused(empty().env(&name, word), "in the environment");
+        }
+    }
+}
+
+#[test]
+fn e33_where_the_token_is_empty_the_one_that_is_made_opens_and_nobody_guesses_it() {
+    let gateway = gateway!(json!({"gateway": {"auth": {"mode": "token", "token": ""}}}));
+    let made: Vec<String> = fs::read_dir(gateway.home().state())
+        .unwrap()
+        .filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok())
+        .map(|text| text.trim().to_owned())
+        .filter(|text| {
+            gateway
+                .client()
+                .connect(&Connect::new(4).token(text))
+                .is_ok()
+        })
+        .collect();
+    let [token] = made.as_slice() else {
+        panic!("one file has it: {made:?}");
+    };
+    // 128 bits and more, however they are written.
+    assert!(token.len() >= 32, "{} letters", token.len());
+    let other = gateway!(json!({"gateway": {"auth": {"mode": "token", "token": ""}}}));
+    other.refusal(&Connect::new(4).token(token));
 }
 
 #[test]

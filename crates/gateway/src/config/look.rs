@@ -270,6 +270,13 @@ impl Look {
             _ => None,
         };
         if let Some((path, secret)) = secret
+            && is_no_secret(secret.expose_secret().trim())
+        {
+            // From a flag or the environment: the file's was looked at when it was read.
+            let word = secret.expose_secret().trim();
+            self.refuse(path, format!("expected a secret, found the word {word:?}"));
+        }
+        if let Some((path, secret)) = secret
             && secret.expose_secret().trim().starts_with(PREFIX)
         {
             // It would be looked for among the API tokens, and never be right.
@@ -361,8 +368,7 @@ impl Look {
         if text.is_empty() {
             return None;
         }
-        if matches!(text.as_str(), "undefined" | "null") {
-            // What a script writes that has no secret to write.
+        if is_no_secret(&text) {
             self.refuse(path, format!("expected a secret, found the word {text:?}"));
             return None;
         }
@@ -438,4 +444,32 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
+}
+
+/// What a script writes that has no secret to write, and what samples of settings have in its place: whoever
+/// copied one is not to be found by whoever read the same page.
+fn is_no_secret(text: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "undefined",
+        "null",
+        "none",
+        "token",
+        "password",
+        "secret",
+        "changeme",
+        "replaceme",
+        "yourtoken",
+        "yourpassword",
+        "yoursecret",
+        "yourtokenhere",
+        "yourpasswordhere",
+        "yoursecrethere",
+        "changemetoalongrandomtoken",
+        "changemetoastrongpassword",
+    ];
+    let letters: String = text
+        .chars()
+        .filter(|c| !matches!(c, '-' | '_' | ' ' | '<' | '>'))
+        .collect();
+    WORDS.contains(&letters.to_ascii_lowercase().as_str())
 }

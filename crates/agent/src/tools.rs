@@ -19,8 +19,8 @@ pub use patch::{ApplyPatch, patched};
 pub use process::Process;
 pub use read::Read;
 pub use running::{Launcher, Processes};
-pub use tree::end_leftovers;
-pub(crate) use tree::{MARK, Tree};
+pub(crate) use tree::MARK;
+pub use tree::{Tree, end_leftovers, end_marked};
 pub use write::{Edit, Write};
 
 use crate::tool::Output;

@@ -11,6 +11,26 @@
 
 use clawgate_protocol::exec_policy::{Agent, Entry, File, Rules};
 
+/// Variables that nobody sets for a program: they choose what runs, whatever was approved.
+const NEVER_SET: &[&str] = &[
+    "PATH",
+    "BASH_ENV",
+    "ENV",
+    "IFS",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "PS4",
+    "NODE_OPTIONS",
+    "PYTHONSTARTUP",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PERL5OPT",
+    "PERL5LIB",
+    "RUBYOPT",
+    "RUBYLIB",
+    "GCONV_PATH",
+];
+
 /// How much runs without being asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Security {
@@ -592,4 +612,19 @@ pub fn remember(
     });
     list.push(entry);
     Ok(())
+}
+
+/// Whether somebody who asks for a program may set this variable of it.
+pub fn may_set(name: &str) -> bool {
+    let is_name = name
+        .chars()
+        .enumerate()
+        .all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
+    let upper = name.to_ascii_uppercase();
+    is_name
+        && !name.is_empty()
+        && !NEVER_SET.contains(&upper.as_str())
+        && !["LD_", "DYLD_", "CLAWGATE_", "OPENCLAW_", "BASH_FUNC_"]
+            .iter()
+            .any(|prefix| upper.starts_with(prefix))
 }

@@ -1,8 +1,8 @@
 //! What holds of every command, whatever the file says.
 
 use clawgate_core::exec_policy::{
-    AllowedBy, Executable, NotKept, Request, Verdict, Why, evaluate, glob, remember, runs_others,
-    unanswered,
+    AllowedBy, Executable, NotKept, Request, Verdict, Why, evaluate, glob, may_set, remember,
+    runs_others, unanswered,
 };
 use clawgate_protocol::exec_policy::{Agent, Entry, File, Rules};
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -583,4 +583,22 @@ fn what_would_mean_more_than_was_approved_is_not_kept() {
     path.env = vec!["PATH".to_owned()];
     assert_eq!(keep(&path), Err(NotKept::Environment));
     assert_eq!(file, File::default());
+}
+
+#[test]
+fn variables_that_choose_what_runs_are_not_set() {
+    for name in ["FOO", "http_proxy", "GIT_DIR"] {
+        assert!(may_set(name), "{name}");
+    }
+    for name in [
+        "PATH",
+        "ld_preload",
+        "LD_AUDIT",
+        "1A",
+        "A-B",
+        "",
+        "CLAWGATE_EXEC_ID",
+    ] {
+        assert!(!may_set(name), "{name}");
+    }
 }

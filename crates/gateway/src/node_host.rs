@@ -293,7 +293,7 @@ impl NodeHost {
             return Err(invalid("command must not hold NUL"));
         }
         let env = params.env.unwrap_or_default();
-        if let Some(name) = env.keys().find(|name| !program::may_set(name)) {
+        if let Some(name) = env.keys().find(|name| !exec_policy::may_set(name)) {
             return Err(invalid(format!("the variable {name:?} cannot be set")));
         }
         let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());

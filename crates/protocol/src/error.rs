@@ -106,11 +106,7 @@ impl ErrorShape {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > MESSAGE_MAX {
-            let mut end = MESSAGE_MAX;
-            while !message.is_char_boundary(end) {
-                end -= 1;
-            }
-            message.truncate(end);
+            message.truncate(cut(&message, MESSAGE_MAX).len());
             message.push('…');
         }
         Self {
@@ -198,7 +194,12 @@ impl ReceivedError {
 
 /// Cuts a close reason to the 120 bytes that the original allows itself, on a character boundary.
 pub fn close_reason(text: &str) -> &str {
-    let mut end = text.len().min(120);
+    cut(text, 120)
+}
+
+/// As much of a text as fits into so many bytes.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

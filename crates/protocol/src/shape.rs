@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::error::Dialect;
+use crate::error::{Dialect, cut};
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
@@ -409,11 +409,7 @@ impl Checker {
 
 /// A property name as the answer repeats it: a long one is cut.
 fn clip(name: &str) -> &str {
-    let mut end = name.len().min(80);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    &name[..end]
+    cut(name, 80)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::process::Pid;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, ReadBuf},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -55,12 +54,7 @@ impl Started {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let tree = Tree {
-            group: child
-                .id()
-                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
-            mark,
-        };
+        let tree = Tree::new(child.id(), MARK, mark);
         let secrets: Vec<String> = config
             .env
             .iter()

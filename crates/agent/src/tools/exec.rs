@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use clawgate_core::exec_policy::may_set;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -37,26 +38,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
 const COMMAND_MAX: usize = 64 * 1024;
 /// Variables of the gateway that a program sees. Its credentials are not among them.
 const PASSED: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"];
-/// Variables that nobody sets for a program: they choose what runs, whatever was approved.
-const NEVER_SET: &[&str] = &[
-    "PATH",
-    "BASH_ENV",
-    "ENV",
-    "IFS",
-    "SHELLOPTS",
-    "BASHOPTS",
-    "PS4",
-    "NODE_OPTIONS",
-    "PYTHONSTARTUP",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PERL5OPT",
-    "PERL5LIB",
-    "RUBYOPT",
-    "RUBYLIB",
-    "GCONV_PATH",
-];
-
 /// What a program sees of the gateway's own variables.
 pub(crate) fn passed_variables() -> Vec<(String, String)> {
     std::env::vars_os()
@@ -442,21 +423,6 @@ fn variables(args: Args<'_>) -> Result<Vec<(String, String)>, Misread> {
     Ok(env)
 }
 
-/// Whether a model may set a variable.
-fn may_set(name: &str) -> bool {
-    let is_name = name
-        .chars()
-        .enumerate()
-        .all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
-    let upper = name.to_ascii_uppercase();
-    is_name
-        && !name.is_empty()
-        && !NEVER_SET.contains(&upper.as_str())
-        && !["LD_", "DYLD_", "CLAWGATE_", "OPENCLAW_", "BASH_FUNC_"]
-            .iter()
-            .any(|prefix| upper.starts_with(prefix))
-}
-
 /// The end of a text, with a word about what is missing before it.
 pub(super) fn tail(text: &str, gone: u64) -> String {
     let text = text.trim_end();
@@ -606,24 +572,6 @@ mod tests {
             "",
         ] {
             assert_eq!(plain_words(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn variables_that_choose_what_runs_are_not_set() {
-        for name in ["FOO", "http_proxy", "GIT_DIR"] {
-            assert!(may_set(name), "{name}");
-        }
-        for name in [
-            "PATH",
-            "ld_preload",
-            "LD_AUDIT",
-            "1A",
-            "A-B",
-            "",
-            "CLAWGATE_EXEC_ID",
-        ] {
-            assert!(!may_set(name), "{name}");
         }
     }
 }

@@ -16,7 +16,6 @@ use std::{
 };
 
 use rustix::{
-    process::{Pid, Signal},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
 };
@@ -227,13 +226,7 @@ impl Processes {
             return Err(StartFault::Full);
         }
         let mut spawned = self.spawn(&launch, &mark)?;
-        let tree = Tree {
-            group: spawned
-                .child
-                .id()
-                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
-            mark,
-        };
+        let tree = Tree::new(spawned.child.id(), MARK, mark);
         let (input, written) = mpsc::channel(INPUT_MAX);
         let has_input = spawned.input.is_some();
         let writer = spawned
@@ -612,7 +605,7 @@ fn exited(status: &io::Result<ExitStatus>) -> How {
 
 /// Asks the group to end, and waits a moment for it to do so.
 async fn wind_down(child: &mut Child, tree: &Tree) {
-    tree.signal(Signal::TERM);
+    tree.ask();
     let _ = timeout(GRACE, child.wait()).await;
     let _ = child.start_kill();
     tree.end();

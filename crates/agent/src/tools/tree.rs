@@ -5,27 +5,43 @@
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// The variable by which the processes of a program are known.
+/// The variable by which the processes of a tool's program are known.
 pub(crate) const MARK: &str = "CLAWGATE_EXEC_ID";
 
 /// Ends a program's processes when it goes out of scope, by whatever way.
 #[derive(Debug)]
-pub(crate) struct Tree {
-    pub(crate) group: Option<Pid>,
-    pub(crate) mark: String,
+pub struct Tree {
+    group: Option<Pid>,
+    variable: &'static str,
+    mark: String,
 }
 
 impl Tree {
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Of a child that leads a group of its own, and has the mark in this variable of its environment.
+    pub fn new(child: Option<u32>, variable: &'static str, mark: String) -> Self {
+        Self {
+            group: child.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
+            variable,
+            mark,
+        }
+    }
+
+    /// Asks the group to end.
+    pub fn ask(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
             // Nobody left is what is wanted.
             let _ = kill_process_group(group, signal);
         }
     }
 
-    pub(super) fn end(&self) {
+    /// Ends all of it.
+    pub fn end(&self) {
         self.signal(Signal::KILL);
-        end_marked(|mark| mark == self.mark.as_bytes());
+        end_marked(self.variable, |mark| mark == self.mark.as_bytes());
     }
 }
 
@@ -39,16 +55,18 @@ impl Drop for Tree {
 /// those of this process, whose marks begin with `own`.
 pub fn end_leftovers(marks: &str, own: &str) -> usize {
     let (begins, own) = (format!("{marks}/"), format!("{own}/"));
-    end_marked(|mark| mark.starts_with(begins.as_bytes()) && !mark.starts_with(own.as_bytes()))
+    end_marked(MARK, |mark| {
+        mark.starts_with(begins.as_bytes()) && !mark.starts_with(own.as_bytes())
+    })
 }
 
-/// Ends every process whose mark is one of these; says how many. Looked at again until nothing is
+/// Ends every process whose mark in this variable is meant; says how many. Looked at again until nothing is
 /// found twice in a row: a process may have forked meanwhile, and one that is just becoming another
 /// program shows no environment for a moment.
-fn end_marked(is_meant: impl Fn(&[u8]) -> bool) -> usize {
+pub fn end_marked(variable: &str, is_meant: impl Fn(&[u8]) -> bool) -> usize {
     let (mut ended, mut quiet) = (0, 0);
     for _ in 0..16 {
-        let found = marked(&is_meant);
+        let found = marked(variable, &is_meant);
         if found.is_empty() {
             quiet += 1;
             if quiet == 2 {
@@ -67,7 +85,7 @@ fn end_marked(is_meant: impl Fn(&[u8]) -> bool) -> usize {
 }
 
 /// Living processes of this user with such a mark. There is no such list but on Linux.
-fn marked(is_meant: &impl Fn(&[u8]) -> bool) -> Vec<Pid> {
+fn marked(variable: &str, is_meant: &impl Fn(&[u8]) -> bool) -> Vec<Pid> {
     let own = rustix::process::getpid();
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -78,9 +96,9 @@ fn marked(is_meant: &impl Fn(&[u8]) -> bool) -> Vec<Pid> {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
             // A zombie's environment is empty.
             let environment = std::fs::read(entry.path().join("environ")).ok()?;
-            let is_marked = environment.split(|byte| *byte == 0).any(|variable| {
-                variable
-                    .strip_prefix(MARK.as_bytes())
+            let is_marked = environment.split(|byte| *byte == 0).any(|entry| {
+                entry
+                    .strip_prefix(variable.as_bytes())
                     .and_then(|rest| rest.strip_prefix(b"="))
                     .is_some_and(is_meant)
             });

@@ -40,40 +40,6 @@ const PASSED: &[&str] = &[
     "WAYLAND_DISPLAY",
     "DBUS_SESSION_BUS_ADDRESS",
 ];
-/// Variables that nobody sets for a program: they choose what runs, whatever was approved.
-const NEVER_SET: &[&str] = &[
-    "PATH",
-    "BASH_ENV",
-    "ENV",
-    "IFS",
-    "SHELLOPTS",
-    "BASHOPTS",
-    "PS4",
-    "NODE_OPTIONS",
-    "PYTHONSTARTUP",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PERL5OPT",
-    "PERL5LIB",
-    "RUBYOPT",
-    "RUBYLIB",
-    "GCONV_PATH",
-];
-
-/// Whether a caller may set a variable.
-pub(super) fn may_set(name: &str) -> bool {
-    let is_name = name
-        .chars()
-        .enumerate()
-        .all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
-    let upper = name.to_ascii_uppercase();
-    is_name
-        && !name.is_empty()
-        && !NEVER_SET.contains(&upper.as_str())
-        && !["LD_", "DYLD_", "CLAWGATE_", "OPENCLAW_", "BASH_FUNC_"]
-            .iter()
-            .any(|prefix| upper.starts_with(prefix))
-}
 
 pub(super) fn is_executable(path: &Path) -> bool {
     path.metadata()

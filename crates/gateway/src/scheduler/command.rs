@@ -7,8 +7,8 @@
 
 use std::{collections::BTreeMap, io, process::Stdio, time::Duration};
 
+use clawgate_agent::tools::{Tree, end_marked};
 use clawgate_core::cron::ErrorClass;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
@@ -106,32 +106,6 @@ impl Tail {
     }
 }
 
-/// Ends a run's processes when it goes out of scope, by whatever way.
-struct Tree {
-    group: Option<Pid>,
-    run_id: String,
-}
-
-impl Tree {
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // Nobody left is what is wanted.
-            let _ = kill_process_group(group, signal);
-        }
-    }
-
-    fn end(&self) {
-        self.signal(Signal::KILL);
-        end_marked(std::slice::from_ref(&self.run_id));
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 impl Program {
     /// Runs it to its end, or until told to stop.
     pub(super) async fn run(self, stop: &CancellationToken) -> End {
@@ -139,12 +113,7 @@ impl Program {
             Ok(child) => child,
             Err(error) => return self.not_started(&error),
         };
-        let tree = Tree {
-            group: child
-                .id()
-                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
-            run_id: self.run_id.clone(),
-        };
+        let tree = Tree::new(child.id(), MARK, self.run_id.clone());
         let end = self.attend(&mut child, &tree, stop).await;
         tree.end();
         let _ = timeout(DRAIN, child.wait()).await;
@@ -289,7 +258,7 @@ async fn read<R: AsyncRead + Unpin>(stream: &mut Option<R>, chunk: &mut [u8]) ->
 
 /// Asks the group to end, and waits a moment for it to do so.
 async fn wind_down(child: &mut Child, tree: &Tree) {
-    tree.signal(Signal::TERM);
+    tree.ask();
     let _ = timeout(GRACE, child.wait()).await;
     tree.end();
 }
@@ -343,66 +312,18 @@ fn judged(status: io::Result<std::process::ExitStatus>, said: String, complained
 
 /// Ends what runs of an earlier process left behind.
 pub(super) fn end_leftovers(run_ids: &[String]) {
-    let ended = end_marked(run_ids);
+    if run_ids.is_empty() {
+        return;
+    }
+    let ended = end_marked(MARK, |mark| {
+        run_ids.iter().any(|run_id| run_id.as_bytes() == mark)
+    });
     if ended > 0 {
         tracing::warn!(
             processes = ended,
             "ended what interrupted runs had left behind"
         );
     }
-}
-
-/// Ends every process whose environment holds one of these run ids; says how many. Looked at again
-/// until nothing is found twice in a row: a process may have forked meanwhile, and one that is just
-/// becoming another program shows no environment for a moment.
-fn end_marked(run_ids: &[String]) -> usize {
-    if run_ids.is_empty() {
-        return 0;
-    }
-    let marks: Vec<Vec<u8>> = run_ids
-        .iter()
-        .map(|run_id| format!("{MARK}={run_id}\0").into_bytes())
-        .collect();
-    let (mut ended, mut quiet) = (0, 0);
-    for _ in 0..16 {
-        let found = marked(&marks);
-        if found.is_empty() {
-            quiet += 1;
-            if quiet == 2 {
-                break;
-            }
-            std::thread::yield_now();
-            continue;
-        }
-        quiet = 0;
-        ended += found.len();
-        for pid in found {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-    }
-    ended
-}
-
-/// Living processes of this user with one of these marks. There is no such list but on Linux.
-fn marked(marks: &[Vec<u8>]) -> Vec<Pid> {
-    let own = rustix::process::getpid();
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    processes
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            // A zombie's environment is empty.
-            let environment = std::fs::read(entry.path().join("environ")).ok()?;
-            let is_marked = marks.iter().any(|mark| {
-                environment
-                    .split_inclusive(|byte| *byte == 0)
-                    .any(|variable| variable == mark.as_slice())
-            });
-            (is_marked && pid != own).then_some(pid)
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -435,7 +356,13 @@ mod tests {
     }
 
     fn left(run_id: &str) -> usize {
-        marked(&[format!("{MARK}={run_id}\0").into_bytes()]).len()
+        let mark = format!("{MARK}={run_id}").into_bytes();
+        let has_mark = |entry: std::fs::DirEntry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|one| one == mark)
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.map(has_mark).filter(|is| *is).count()
     }
 
     #[tokio::test]

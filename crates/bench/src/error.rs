@@ -2,7 +2,7 @@
 
 /// One reason for all scenarios.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
+pub enum BenchError {
     /// The system refused something.
     #[error("{doing}: {source}")]
     Io {
@@ -20,7 +20,7 @@ pub(crate) enum BenchError {
 }
 
 /// Says what was being done when an io error came.
-pub(crate) trait Doing<T> {
+pub trait Doing<T> {
     /// Names the act.
     fn doing(self, doing: &'static str) -> Result<T, BenchError>;
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,8 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     error::BenchError,
-    peer::{ANSWERED, Device},
-    stats,
+    histogram::Histogram,
+    peer::{ANSWERED, Door},
     wire::Wire,
 };
 
@@ -20,16 +19,26 @@ use crate::{
 const WARM_UP: Duration = Duration::from_millis(100);
 
 /// What a loop achieved.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flow {
+#[derive(Clone, Debug)]
+pub struct Flow {
     /// Finished in the counted time, per second.
     pub per_second: f64,
-    /// Microseconds from sent to answered.
-    pub p50_us: f64,
-    /// The same, of the slowest hundredth.
-    pub p99_us: f64,
+    /// From sent to answered, those of the counted time.
+    pub took: Histogram,
     /// Finished in all, warm-up and all.
     pub finished: usize,
+}
+
+impl Flow {
+    /// Microseconds from sent to answered.
+    pub fn p50_us(&self) -> f64 {
+        self.took.quantile_us(0.5)
+    }
+
+    /// The same, of the slowest hundredth.
+    pub fn p99_us(&self) -> f64 {
+        self.took.quantile_us(0.99)
+    }
 }
 
 /// When to count and when to end.
@@ -56,40 +65,35 @@ impl Span {
 /// What one loop of several saw.
 #[derive(Debug, Default)]
 struct Seen {
-    counted: usize,
     finished: usize,
-    micros: Vec<f64>,
+    took: Histogram,
 }
 
 impl Seen {
     fn finish(&mut self, span: Span, sent: Instant, now: Instant) {
         self.finished += 1;
         if span.counts(now) {
-            self.counted += 1;
-            self.micros.push((now - sent).as_secs_f64() * 1e6);
+            self.took.count(now - sent);
         }
     }
 
-    fn merge(&mut self, other: Self) {
-        self.counted += other.counted;
+    fn merge(&mut self, other: &Self) {
         self.finished += other.finished;
-        self.micros.extend(other.micros);
+        self.took.add(&other.took);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-    fn flow(mut self, counted_for: Duration) -> Flow {
-        self.micros.sort_by(f64::total_cmp);
+    fn flow(self, counted_for: Duration) -> Flow {
         Flow {
-            per_second: self.counted as f64 / counted_for.as_secs_f64(),
-            p50_us: stats::quantile(&self.micros, 0.5),
-            p99_us: stats::quantile(&self.micros, 0.99),
+            per_second: self.took.many() as f64 / counted_for.as_secs_f64(),
+            took: self.took,
             finished: self.finished,
         }
     }
 }
 
 /// Sends one request over and over on every wire, `window` of them in flight on each.
-pub(crate) async fn rpc(
+pub async fn rpc(
     wires: &mut Vec<Wire>,
     request: &[u8],
     window: usize,
@@ -106,7 +110,7 @@ pub(crate) async fn rpc(
         let (wire, of_wire) =
             ended.map_err(|error| BenchError::Unexpected(error.to_string()))??;
         wires.push(wire);
-        seen.merge(of_wire);
+        seen.merge(&of_wire);
     }
     Ok(seen.flow(counted_for))
 }
@@ -137,16 +141,15 @@ async fn one_wire(
 }
 
 /// Connects over and over, `in_flight` at a time, and leaves after each hello.
-pub(crate) async fn handshakes(
-    address: SocketAddr,
-    device: &Arc<Device>,
+pub async fn handshakes(
+    door: &Door,
     in_flight: usize,
     counted_for: Duration,
 ) -> Result<Flow, BenchError> {
     let span = Span::starting_now(counted_for);
     let mut loops = JoinSet::new();
     for _ in 0..in_flight {
-        let device = Arc::clone(device);
+        let door = door.clone();
         loops.spawn(async move {
             let mut seen = Seen::default();
             loop {
@@ -154,7 +157,7 @@ pub(crate) async fn handshakes(
                 if began >= span.to {
                     return Ok::<_, BenchError>(seen);
                 }
-                let wire = device.connect(address).await?;
+                let wire = door.enter().await?;
                 seen.finish(span, began, Instant::now());
                 wire.close().await;
             }
@@ -162,17 +165,13 @@ pub(crate) async fn handshakes(
     }
     let mut seen = Seen::default();
     while let Some(ended) = loops.join_next().await {
-        seen.merge(ended.map_err(|error| BenchError::Unexpected(error.to_string()))??);
+        seen.merge(&ended.map_err(|error| BenchError::Unexpected(error.to_string()))??);
     }
     Ok(seen.flow(counted_for))
 }
 
 /// Opens so many authenticated wires, a few at a time.
-pub(crate) async fn open(
-    address: SocketAddr,
-    device: &Arc<Device>,
-    wires: usize,
-) -> Result<Vec<Wire>, BenchError> {
+pub async fn open(door: &Door, wires: usize) -> Result<Vec<Wire>, BenchError> {
     const AT_ONCE: usize = 8;
     let mut opening = JoinSet::new();
     let mut opened = Vec::with_capacity(wires);
@@ -180,8 +179,8 @@ pub(crate) async fn open(
         if started >= AT_ONCE {
             opened.push(joined(&mut opening).await?);
         }
-        let device = Arc::clone(device);
-        opening.spawn(async move { device.connect(address).await });
+        let door = door.clone();
+        opening.spawn(async move { door.enter().await });
     }
     while opened.len() < wires {
         opened.push(joined(&mut opening).await?);

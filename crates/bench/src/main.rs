@@ -5,35 +5,30 @@
 //! machine as about the program. The binary under test is the real one, started as a user starts
 //! it; the floor is a process as well. What is measured and why is in `docs/performance.md`.
 
-mod error;
-mod floor;
-mod load;
-mod peer;
-mod process;
 mod provider;
 mod report;
 mod scenario;
-mod stats;
-mod wire;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use clap::Parser;
+use clawgate_bench::{
+    error, fan_out, floor, jobs, load, looks, measure, meter, peer, process,
+    raise_descriptor_limit, runtime, stats, wire,
+};
 use serde_json::json;
 
 use crate::{
     error::{BenchError, Doing as _},
+    process::is_in_memory,
     report::Report,
     scenario::{Bench, Scenario},
 };
 
 /// Measures a clawgate binary, each figure with its floor from the same run.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version)]
 struct App {
-    #[command(subcommand)]
-    hidden: Option<Hidden>,
     /// The binary to measure.
     #[arg(long, value_name = "PATH", default_value = "target/release/clawgate")]
     bin: PathBuf,
@@ -61,20 +56,12 @@ struct App {
     scenarios: Vec<Scenario>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Hidden {
-    /// The floor's server, which the measuring process starts.
-    #[command(hide = true)]
-    Floor {
-        /// Size of every answer.
-        #[arg(long)]
-        answer_bytes: usize,
-    },
-}
-
 fn main() -> ExitCode {
-    let app = App::parse();
-    match run(app) {
+    let args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|arg| arg == floor::NAME) {
+        return floor::main(&args[2..]);
+    }
+    match run(App::parse()) {
         Ok(exit) => exit,
         Err(error) => {
             // With a stdout that cannot be written to there is nothing left to say.
@@ -85,21 +72,12 @@ fn main() -> ExitCode {
 }
 
 fn run(app: App) -> Result<ExitCode, BenchError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
-        .enable_all()
-        .build()
-        .doing("starting the runtime")?;
-    match app.hidden {
-        Some(Hidden::Floor { answer_bytes }) => {
-            runtime.block_on(floor::serve(answer_bytes))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        None => runtime.block_on(measure(app)),
-    }
+    runtime()
+        .doing("starting the runtime")?
+        .block_on(measure_all(app))
 }
 
-async fn measure(app: App) -> Result<ExitCode, BenchError> {
+async fn measure_all(app: App) -> Result<ExitCode, BenchError> {
     raise_descriptor_limit();
     let bin = app
         .bin
@@ -161,18 +139,4 @@ async fn measure(app: App) -> Result<ExitCode, BenchError> {
         (false, true) => ExitCode::FAILURE,
         (false, false) => ExitCode::SUCCESS,
     })
-}
-
-/// A thousand sockets here need a thousand descriptors, here and in the server.
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where it cannot be raised, the scenario that needs it says so.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
-fn is_in_memory(dir: &std::path::Path) -> bool {
-    const TMPFS: u64 = 0x0102_1994;
-    rustix::fs::statfs(dir)
-        .is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == TMPFS))
 }

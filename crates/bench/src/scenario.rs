@@ -2,6 +2,7 @@
 
 mod cli;
 mod cron;
+mod fan_out;
 mod handshake;
 mod idle;
 mod overload;
@@ -11,21 +12,17 @@ mod soak;
 mod start;
 mod turns;
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::{
-    error::{BenchError, Doing as _},
-    peer::Device,
-    process::{GatewayHome, PATIENCE, Server},
+    error::BenchError,
+    measure::{Pace, Stop},
+    meter::Side,
+    peer::{Device, Door},
+    process::{GatewayHome, Scratch, Server, first_hello},
     stats::Row,
-    wire::Wire,
 };
 
 /// What all scenarios share.
@@ -62,6 +59,8 @@ pub(crate) enum Scenario {
     Scale,
     /// A thousand idle connections, and one active one beside them.
     Idle,
+    /// An event to the last of 200 and of 5,000 subscribers.
+    FanOut,
     /// One active connection beside many that do not behave.
     Overload,
     /// Turns: the first word, a hundred at once.
@@ -91,6 +90,7 @@ impl Scenario {
             Self::Cron => "cron",
             Self::Scale => "scale",
             Self::Idle => "idle",
+            Self::FanOut => "fan-out",
             Self::Overload => "overload",
             Self::Turns => "turns",
             Self::ManyTurns => "many-turns",
@@ -111,10 +111,19 @@ impl Bench {
             Scenario::Cron => cron::measure(self).await,
             Scenario::Scale => scale::measure(self).await,
             Scenario::Idle => idle::measure(self).await,
+            Scenario::FanOut => fan_out::measure(self).await,
             Scenario::Overload => overload::measure(self).await,
             Scenario::Turns => turns::measure(self).await,
             Scenario::ManyTurns => turns::many(self).await,
             Scenario::Soak => soak::measure(self).await,
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            runs: self.runs,
+            leg: self.leg,
+            stop: Stop::default(),
         }
     }
 
@@ -123,12 +132,9 @@ impl Bench {
     }
 
     /// An empty place for one gateway's state. `more` is configured beside what is needed.
-    fn home(&self, more: &Value) -> Result<(TempDir, GatewayHome), BenchError> {
-        let dir = tempfile::Builder::new()
-            .prefix("clawgate-bench-")
-            .tempdir_in(&self.dir)
-            .doing("making a state directory")?;
-        let home = GatewayHome::new(&self.bin, dir.path(), &self.token, more)?;
+    fn home(&self, more: &Value) -> Result<(Scratch, GatewayHome), BenchError> {
+        let dir = Scratch::in_dir(&self.dir)?;
+        let home = GatewayHome::new(&self.bin, dir.path(), None, &self.token, more)?;
         Ok((dir, home))
     }
 
@@ -142,7 +148,8 @@ impl Bench {
         let (dir, home) = self.home(more)?;
         let device = self.device()?;
         let mut server = home.start()?;
-        first_hello(&mut server, &device).await?.close().await;
+        let door = Door::of(server.address, &device);
+        first_hello(&mut server, &door).await?.close().await;
         Ok(Subject {
             server,
             device,
@@ -158,21 +165,17 @@ struct Subject {
     server: Server,
     device: Arc<Device>,
     home: GatewayHome,
-    dir: TempDir,
+    dir: Scratch,
 }
 
-/// Knocks until there is a hello.
-async fn first_hello(server: &mut Server, device: &Device) -> Result<Wire, BenchError> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match device.connect(server.address).await {
-            Ok(wire) => return Ok(wire),
-            Err(BenchError::Io { .. }) if Instant::now() < until => {
-                server.check_alive()?;
-                // The timer of the runtime is too coarse, and nothing else is to do here.
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            Err(error) => return Err(error),
-        }
+impl Subject {
+    /// The way in.
+    fn door(&self) -> Door {
+        Door::of(self.server.address, &self.device)
+    }
+
+    /// The same as a side of a measurement.
+    fn side(&self) -> Side {
+        Side::of(&self.server, &self.device)
     }
 }

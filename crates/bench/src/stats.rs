@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::histogram::Histogram;
+
 /// The value at a fraction of a sorted list; 0 of an empty one.
-pub(crate) fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return 0.0;
     };
@@ -19,16 +21,22 @@ pub(crate) fn quantile(sorted: &[f64], fraction: f64) -> f64 {
 
 /// The middle of a list, its quarters and its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
+pub struct Spread {
+    /// The middle.
     pub median: f64,
+    /// A quarter is below it.
     pub lower_quarter: f64,
+    /// A quarter is above it.
     pub upper_quarter: f64,
+    /// The least.
     pub min: f64,
+    /// The most.
     pub max: f64,
 }
 
 impl Spread {
-    pub(crate) fn of(values: &[f64]) -> Self {
+    /// Of values in any order.
+    pub fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (lower, upper) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
@@ -43,7 +51,7 @@ impl Spread {
     }
 
     /// Half of what lies between the quarters, in percent of the middle.
-    pub(crate) fn percent(&self) -> f64 {
+    pub fn percent(&self) -> f64 {
         if self.median == 0.0 {
             return 0.0;
         }
@@ -53,17 +61,24 @@ impl Spread {
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub enum Unit {
+    /// So many in a second.
     PerSecond,
+    /// Milliseconds.
     Millis,
+    /// A million bytes.
     Megabytes,
+    /// A thousand bytes.
     Kilobytes,
+    /// Hundredths.
     Percent,
+    /// Things.
     Pieces,
 }
 
 impl Unit {
-    pub(crate) fn word(self) -> &'static str {
+    /// As it stands behind a figure.
+    pub fn word(self) -> &'static str {
         match self {
             Self::PerSecond => "/s",
             Self::Millis => "ms",
@@ -75,7 +90,7 @@ impl Unit {
     }
 
     /// A figure with as many digits as it deserves.
-    pub(crate) fn text(self, value: f64) -> String {
+    pub fn text(self, value: f64) -> String {
         let digits = match value.abs() {
             large if large >= 1_000.0 => 0,
             middle if middle >= 100.0 => 1,
@@ -87,9 +102,12 @@ impl Unit {
 
 /// A limit, on the figure itself or on its ratio to the floor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Bar {
+pub enum Bar {
+    /// Of the figure.
     AtMost(f64),
+    /// Of its ratio to the floor.
     RatioAtLeast(f64),
+    /// The same the other way round.
     RatioAtMost(f64),
 }
 
@@ -102,7 +120,8 @@ impl Bar {
         }
     }
 
-    pub(crate) fn text(self, unit: Unit) -> String {
+    /// As it stands in a table.
+    pub fn text(self, unit: Unit) -> String {
         match self {
             Self::AtMost(limit) => format!("<= {limit} {}", unit.word()),
             Self::RatioAtLeast(limit) => format!(">= {limit:.2} x"),
@@ -113,20 +132,29 @@ impl Bar {
 
 /// Where the time of one request went, medians.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Costs {
+pub struct Costs {
+    /// Processor time of the server, microseconds; 0 where its process is not known.
     pub server_cpu_us: f64,
+    /// The same of the floor.
     pub floor_cpu_us: f64,
+    /// The same of the load generator, while it asked the server.
     pub client_cpu_us: f64,
+    /// Half of the answers came within so many microseconds.
     pub p50_us: f64,
+    /// All but a hundredth of them.
     pub p99_us: f64,
+    /// Half of the floor's.
     pub floor_p50_us: f64,
+    /// All but a hundredth of the floor's.
     pub floor_p99_us: f64,
 }
 
 /// One line of the table.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
+    /// What was measured.
     pub scenario: String,
+    /// What its figures count.
     pub unit: Unit,
     /// One figure a run.
     pub subject: Vec<f64>,
@@ -136,11 +164,17 @@ pub(crate) struct Row {
     pub bar: Option<Bar>,
     /// Is aimed at.
     pub target: Option<Bar>,
+    /// Where the time went.
     pub costs: Option<Costs>,
+    /// What the floor is, where the name does not say it.
+    pub floor_is: &'static str,
+    /// How long each took, of the subject.
+    pub took: Option<Histogram>,
 }
 
 impl Row {
-    pub(crate) fn new(scenario: impl Into<String>, unit: Unit) -> Self {
+    /// Nothing is measured yet.
+    pub fn new(scenario: impl Into<String>, unit: Unit) -> Self {
         Self {
             scenario: scenario.into(),
             unit,
@@ -149,26 +183,40 @@ impl Row {
             bar: None,
             target: None,
             costs: None,
+            floor_is: "",
+            took: None,
         }
     }
 
-    pub(crate) fn bar(mut self, bar: Bar) -> Self {
+    /// The same with what must hold.
+    #[must_use]
+    pub fn bar(mut self, bar: Bar) -> Self {
         self.bar = Some(bar);
         self
     }
 
-    pub(crate) fn target(mut self, target: Bar) -> Self {
+    /// The same with what is aimed at.
+    #[must_use]
+    pub fn target(mut self, target: Bar) -> Self {
         self.target = Some(target);
         self
     }
 
-    pub(crate) fn pair(&mut self, floor: f64, subject: f64) {
+    /// The same with what its floor is.
+    #[must_use]
+    pub fn floor_is(mut self, floor_is: &'static str) -> Self {
+        self.floor_is = floor_is;
+        self
+    }
+
+    /// Keeps a figure with the floor's beside it.
+    pub fn pair(&mut self, floor: f64, subject: f64) {
         self.floor.push(floor);
         self.subject.push(subject);
     }
 
     /// The middle of the pairs' ratios.
-    pub(crate) fn ratio(&self) -> Option<Spread> {
+    pub fn ratio(&self) -> Option<Spread> {
         let ratios: Vec<f64> = self
             .floor
             .iter()
@@ -180,12 +228,13 @@ impl Row {
     }
 
     /// Whether a limit of this row holds; `None` when it has no such limit.
-    pub(crate) fn holds(&self, limit: Option<Bar>) -> Option<bool> {
+    pub fn holds(&self, limit: Option<Bar>) -> Option<bool> {
         let subject = Spread::of(&self.subject).median;
         limit.map(|bar| bar.holds(subject, self.ratio().map(|ratio| ratio.median)))
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// All of it for programs.
+    pub fn json(&self) -> Value {
         let side = |values: &[f64]| {
             let spread = Spread::of(values);
             json!({"median": spread.median, "min": spread.min, "max": spread.max, "runs": values})
@@ -197,6 +246,8 @@ impl Row {
             "scenario": self.scenario,
             "unit": self.unit.word(),
             "subject": side(&self.subject),
+            "floorIs": (!self.floor_is.is_empty()).then_some(self.floor_is),
+            "latency": self.took.as_ref().map(Histogram::json),
             "floor": (!self.floor.is_empty()).then(|| side(&self.floor)),
             "ratio": self.ratio().map(|ratio| ratio.median),
             "bar": limit(self.bar),

@@ -19,12 +19,18 @@ const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 /// Bytes that one read can take.
 const READ_BYTES: usize = 64 * 1024;
-const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    Sec-WebSocket-Version: 13\r\n\r\n";
+
+/// The request by which an HTTP connection becomes a WebSocket.
+pub fn upgrade(host: &str, path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
+}
 
 /// A text message as a client sends it, masked.
-pub(crate) fn text_frame(text: &str) -> Vec<u8> {
+pub fn text_frame(text: &str) -> Vec<u8> {
     frame(TEXT, text.as_bytes())
 }
 
@@ -118,7 +124,7 @@ impl Buffer {
 
 /// An upgraded socket.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     stream: TcpStream,
     buffer: Buffer,
     /// Bytes of the current frame's payload that are skipped unseen.
@@ -129,11 +135,14 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Connects and upgrades.
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, BenchError> {
+    ///
+    /// # Errors
+    /// Nobody is there, or it is no WebSocket.
+    pub async fn open(address: SocketAddr, upgrade: &[u8]) -> Result<Self, BenchError> {
         let mut stream = TcpStream::connect(address).await.doing("connecting")?;
         stream.set_nodelay(true).doing("setting TCP_NODELAY")?;
         stream
-            .write_all(UPGRADE)
+            .write_all(upgrade)
             .await
             .doing("sending the upgrade")?;
         let mut wire = Self {
@@ -160,12 +169,12 @@ impl Wire {
     }
 
     /// Sends what is already framed.
-    pub(crate) async fn send(&mut self, frames: &[u8]) -> Result<(), BenchError> {
+    pub async fn send(&mut self, frames: &[u8]) -> Result<(), BenchError> {
         self.stream.write_all(frames).await.doing("sending")
     }
 
     /// The next text message. It stays in the buffer until the next call.
-    pub(crate) async fn message(&mut self) -> Result<String, BenchError> {
+    pub async fn message(&mut self) -> Result<String, BenchError> {
         loop {
             let unread = self.buffer.unread();
             if let Some(header) = Header::parse(unread)
@@ -200,7 +209,7 @@ impl Wire {
 
     /// Waits for bytes and counts the answers that they complete. An answer is a text message that
     /// begins with `prefix`; events are passed over; anything else is an error.
-    pub(crate) async fn answers(&mut self, prefix: &[u8]) -> Result<usize, BenchError> {
+    pub async fn answers(&mut self, prefix: &[u8]) -> Result<usize, BenchError> {
         loop {
             // What came along with an earlier message is not waited for again.
             let done = self.count(prefix)?;
@@ -209,6 +218,20 @@ impl Wire {
             }
             let room = self.buffer.room();
             self.buffer.end += read_some(&mut self.stream, room).await?;
+        }
+    }
+
+    /// The same for one of many wires on which little is said: it keeps a small buffer.
+    ///
+    /// # Errors
+    /// Something else came that is no event.
+    pub async fn hears(&mut self, prefix: &[u8]) -> Result<usize, BenchError> {
+        loop {
+            let done = self.count(prefix)?;
+            if done > 0 {
+                return Ok(done);
+            }
+            self.fill_some().await?;
         }
     }
 
@@ -241,7 +264,7 @@ impl Wire {
     }
 
     /// Says goodbye and leaves, as a client that ends does.
-    pub(crate) async fn close(mut self) {
+    pub async fn close(mut self) {
         // The peer may have gone first; then there is nobody to take leave of.
         drop(
             self.stream
@@ -326,7 +349,7 @@ mod tests {
             stream
         };
         let client = async {
-            let mut wire = Wire::open(address).await.unwrap();
+            let mut wire = Wire::open(address, &upgrade("x", "/")).await.unwrap();
             let mut done = 0;
             while done < 2 {
                 done += wire

@@ -1,17 +1,11 @@
 //! Cron: the first page of a thousand jobs, and adding one so that it lasts.
 
-use std::{
-    fs::File,
-    io::Write as _,
-    path::Path,
-    time::{Duration, Instant},
-};
-
 use super::{Bench, Subject, rpc};
 use crate::{
-    error::{BenchError, Doing as _},
+    error::BenchError,
     load, peer,
-    stats::{Bar, Row, Spread, Unit},
+    process::fdatasync_ms,
+    stats::{Bar, Row, Unit},
 };
 
 const JOBS: usize = 1_000;
@@ -29,7 +23,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
 
 /// Adds the jobs that the list is of.
 async fn fill(subject: &Subject) -> Result<(), BenchError> {
-    let mut wire = subject.device.connect(subject.server.address).await?;
+    let mut wire = subject.door().enter().await?;
     peer::answer(&mut wire, "cron.add", Some(ADD)).await?;
     let batch = 50;
     let requests = peer::request("cron.add", Some(ADD)).repeat(batch);
@@ -45,9 +39,8 @@ async fn fill(subject: &Subject) -> Result<(), BenchError> {
 }
 
 async fn add(bench: &Bench, subject: &Subject) -> Result<Vec<Row>, BenchError> {
-    let address = subject.server.address;
     let request = peer::request("cron.add", Some(ADD));
-    let mut one = load::open(address, &subject.device, 1).await?;
+    let mut one = load::open(&subject.door(), 1).await?;
     let mut durable =
         Row::new("cron.add, p50 (floor: fdatasync)", Unit::Millis).target(Bar::RatioAtMost(2.0));
     let mut shared = Row::new("cron.add, 64 clients (floor: one)", Unit::PerSecond)
@@ -57,28 +50,13 @@ async fn add(bench: &Bench, subject: &Subject) -> Result<Vec<Row>, BenchError> {
         let alone = load::rpc(&mut one, &request, 1, bench.leg).await?;
         // They come for their own leg only: each of them is told of every job, which is work beside
         // the one that is measured alone.
-        let mut many = load::open(address, &subject.device, AT_ONCE).await?;
+        let mut many = load::open(&subject.door(), AT_ONCE).await?;
         let together = load::rpc(&mut many, &request, 1, bench.leg).await?;
         for wire in many {
             wire.close().await;
         }
-        durable.pair(floor_ms, alone.p50_us / 1e3);
+        durable.pair(floor_ms, alone.p50_us() / 1e3);
         shared.pair(alone.per_second, together.per_second);
     }
     Ok(vec![durable, shared])
-}
-
-/// Median time of an append of 4 KiB that is on the disk when it returns.
-fn fdatasync_ms(dir: &Path, for_time: Duration) -> Result<f64, BenchError> {
-    let mut file = File::create(dir.join("floor")).doing("making a file")?;
-    let page = [0x5a_u8; 4_096];
-    let until = Instant::now() + for_time;
-    let mut took = Vec::new();
-    while Instant::now() < until {
-        let began = Instant::now();
-        file.write_all(&page).doing("appending to a file")?;
-        file.sync_data().doing("syncing a file")?;
-        took.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(Spread::of(&took).median)
 }

@@ -8,10 +8,10 @@ use super::{Bench, Subject};
 use crate::{
     error::BenchError,
     load,
-    peer::{self, ANSWERED},
+    peer::{self, ANSWERED, Door},
     process::Server,
     stats::{Bar, Row, Unit},
-    wire::Wire,
+    wire::{Wire, upgrade},
 };
 
 /// Sockets that say nothing.
@@ -38,18 +38,18 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     let request = peer::request("health", None);
     for _ in 0..bench.runs {
         let subject = bench.gateway().await?;
-        let mut active = load::open(subject.server.address, &subject.device, 1).await?;
+        let mut active = load::open(&subject.door(), 1).await?;
         let floor = Server::floor(ANSWER_BYTES)?;
-        let mut echo = load::open(floor.address, &subject.device, 1).await?;
+        let mut echo = load::open(&Door::of(floor.address, &subject.device), 1).await?;
         let quiet = load::rpc(&mut active, &request, 1, bench.leg).await?;
-        alone.subject.push(quiet.p99_us / 1e3);
+        alone.subject.push(quiet.p99_us() / 1e3);
         let offenders = offend(&subject).await?;
         tokio::time::sleep(GOING).await;
         let echoed = load::rpc(&mut echo, &request, 1, bench.leg).await?;
         let crowded = load::rpc(&mut active, &request, 1, bench.leg).await?;
         held.subject.push(subject.server.memory()?.resident / 1e6);
         drop(offenders);
-        beside.pair(echoed.p99_us / 1e3, crowded.p99_us / 1e3);
+        beside.pair(echoed.p99_us() / 1e3, crowded.p99_us() / 1e3);
     }
     Ok(vec![beside, alone, held])
 }
@@ -59,17 +59,17 @@ async fn offend(subject: &Subject) -> Result<(Vec<Wire>, JoinSet<()>), BenchErro
     let address = subject.server.address;
     let mut silent = Vec::with_capacity(SILENT);
     for _ in 0..SILENT {
-        silent.push(Wire::open(address).await?);
+        silent.push(Wire::open(address, &upgrade("127.0.0.1", "/")).await?);
     }
     let mut busy = JoinSet::new();
     let requests = peer::request("health", None).repeat(100);
-    for mut wire in load::open(address, &subject.device, UNREAD).await? {
+    for mut wire in load::open(&subject.door(), UNREAD).await? {
         let requests = requests.clone();
         busy.spawn(async move { while wire.send(&requests).await.is_ok() {} });
     }
     let params = format!(r#"{{"x":"{}"}}"#, "x".repeat(LARGE_BYTES));
     let large = peer::request("health", Some(&params));
-    for mut wire in load::open(address, &subject.device, LARGE).await? {
+    for mut wire in load::open(&subject.door(), LARGE).await? {
         let large = large.clone();
         busy.spawn(async move {
             while wire.send(&large).await.is_ok() && wire.answers(ANSWERED.as_bytes()).await.is_ok()

@@ -1,14 +1,10 @@
 //! One request over and over, against a floor whose answers are as long.
 
-use std::time::Duration;
-
 use super::{Bench, Subject};
 use crate::{
     error::BenchError,
-    load::{self, Flow},
-    peer, process,
-    process::Server,
-    stats::{Bar, Costs, Row, Spread, Unit},
+    measure::{self, Call},
+    stats::{Bar, Row, Unit},
 };
 
 /// Connections and requests in flight on each.
@@ -54,83 +50,14 @@ async fn pairs(
     subject: &Subject,
     method: &str,
     params: Option<&str>,
-    (connections, window): (usize, usize),
+    (clients, in_flight): (usize, usize),
     row: Row,
 ) -> Result<Row, BenchError> {
-    let mut wires = load::open(subject.server.address, &subject.device, connections).await?;
-    let answer = match wires.first_mut() {
-        Some(wire) => peer::answer(wire, method, params).await?,
-        None => return Err(BenchError::Unexpected("no connection".to_owned())),
+    let call = Call {
+        method,
+        params,
+        clients,
+        in_flight,
     };
-    let floor = Server::floor(answer.len())?;
-    let mut floor_wires = load::open(floor.address, &subject.device, connections).await?;
-    let request = peer::request(method, params);
-    let mut meter = Meter::default();
-    for _ in 0..bench.runs {
-        for (server, wires) in [(&floor, &mut floor_wires), (&subject.server, &mut wires)] {
-            let began = meter.begin(server);
-            let flow = load::rpc(wires, &request, window, bench.leg).await?;
-            meter.end(server, &began, flow);
-        }
-    }
-    Ok(meter.row(row))
-}
-
-/// Takes the figures of floor and subject in turn, the floor first.
-#[derive(Debug, Default)]
-pub(super) struct Meter {
-    flows: Vec<Flow>,
-    server_cpu_us: Vec<f64>,
-    client_cpu_us: Vec<f64>,
-}
-
-/// Processor times when a leg began.
-#[derive(Debug)]
-pub(super) struct Began {
-    server: Duration,
-    client: Duration,
-}
-
-impl Meter {
-    #[expect(clippy::unused_self, reason = "reads as a pair with `end`")]
-    pub(super) fn begin(&self, server: &Server) -> Began {
-        Began {
-            server: server.cpu(),
-            client: process::cpu("self"),
-        }
-    }
-
-    pub(super) fn end(&mut self, server: &Server, began: &Began, flow: Flow) {
-        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-        let per_request = |now: Duration, before: Duration| {
-            now.saturating_sub(before).as_secs_f64() * 1e6 / flow.finished.max(1) as f64
-        };
-        self.server_cpu_us
-            .push(per_request(server.cpu(), began.server));
-        self.client_cpu_us
-            .push(per_request(process::cpu("self"), began.client));
-        self.flows.push(flow);
-    }
-
-    /// The row of all pairs.
-    pub(super) fn row(&self, mut row: Row) -> Row {
-        for pair in self.flows.chunks_exact(2) {
-            row.pair(pair[0].per_second, pair[1].per_second);
-        }
-        let side = |of: &dyn Fn(usize) -> f64, first: usize| {
-            let values: Vec<f64> = (first..self.flows.len()).step_by(2).map(of).collect();
-            Spread::of(&values).median
-        };
-        let (floor, subject) = (0, 1);
-        row.costs = Some(Costs {
-            server_cpu_us: side(&|leg| self.server_cpu_us[leg], subject),
-            floor_cpu_us: side(&|leg| self.server_cpu_us[leg], floor),
-            client_cpu_us: side(&|leg| self.client_cpu_us[leg], subject),
-            p50_us: side(&|leg| self.flows[leg].p50_us, subject),
-            p99_us: side(&|leg| self.flows[leg].p99_us, subject),
-            floor_p50_us: side(&|leg| self.flows[leg].p50_us, floor),
-            floor_p99_us: side(&|leg| self.flows[leg].p99_us, floor),
-        });
-        row
-    }
+    measure::calls(&bench.pace(), &subject.side(), call, row).await
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::{Bench, Subject, cron, first_hello};
+use super::{Bench, Subject, cron};
 use crate::{
     error::BenchError,
     load, peer,
+    process::first_hello,
     stats::{Bar, Row, Unit, quantile},
     wire::Wire,
 };
@@ -23,7 +24,7 @@ const QUIET: Duration = Duration::from_secs(5);
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     let mut subject = bench.gateway().await?;
-    let mut wires = load::open(subject.server.address, &subject.device, 1).await?;
+    let mut wires = load::open(&subject.door(), 1).await?;
     let add = peer::request("cron.add", Some(cron::ADD));
     let page = peer::request("cron.list", Some(r#"{"limit":50}"#));
     let few = load::rpc(&mut wires, &add, 1, bench.leg).await?;
@@ -34,9 +35,9 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     let mut listed = Row::new("cron.list, 50 of 100,000, p50", Unit::Millis).bar(Bar::AtMost(5.0));
     for _ in 0..bench.runs {
         let many = load::rpc(&mut wires, &add, 1, bench.leg).await?;
-        added.pair(few.p50_us / 1e3, many.p50_us / 1e3);
+        added.pair(few.p50_us() / 1e3, many.p50_us() / 1e3);
         let pages = load::rpc(&mut wires, &page, 1, bench.leg).await?;
-        listed.subject.push(pages.p50_us / 1e3);
+        listed.subject.push(pages.p50_us() / 1e3);
     }
     drop(wires);
 
@@ -64,7 +65,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
         subject.server.end();
         let began = Instant::now();
         subject.server = subject.home.start()?;
-        let wire = first_hello(&mut subject.server, &subject.device).await?;
+        let door = subject.door();
+        let wire = first_hello(&mut subject.server, &door).await?;
         again.subject.push(began.elapsed().as_secs_f64() * 1e3);
         wire.close().await;
     }
@@ -72,7 +74,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
 }
 
 async fn fill(subject: &Subject) -> Result<(), BenchError> {
-    let mut wire = subject.device.connect(subject.server.address).await?;
+    let mut wire = subject.door().enter().await?;
     let requests = peer::request("cron.add", Some(cron::ADD)).repeat(WINDOW);
     for _ in 0..JOBS / WINDOW {
         answered(&mut wire, &requests, WINDOW).await?;
@@ -92,7 +94,7 @@ async fn answered(wire: &mut Wire, requests: &[u8], count: usize) -> Result<(), 
 
 /// Milliseconds from due to started, the slowest hundredth of jobs that are due within a second.
 async fn lateness(subject: &Subject) -> Result<f64, BenchError> {
-    let mut wire = subject.device.connect(subject.server.address).await?;
+    let mut wire = subject.door().enter().await?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis());

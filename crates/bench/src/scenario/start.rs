@@ -1,12 +1,13 @@
 //! From nothing to the first hello-ok.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Bench, first_hello};
+use super::Bench;
 use crate::{
     error::{BenchError, Doing as _},
+    measure::timed_start,
     process::Server,
     stats::{Bar, Row, Unit},
 };
@@ -23,12 +24,12 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     let device = bench.device()?;
     for _ in 0..bench.runs {
         let (_dir, home) = bench.home(&Value::Null)?;
-        let (floor_ms, _floor) = timed(|| Server::floor(0), &device).await?;
-        let (ms, subject) = timed(|| home.start(), &device).await?;
+        let (floor_ms, _floor) = timed_start(|| Server::floor(0), &device).await?;
+        let (ms, subject) = timed_start(|| home.start(), &device).await?;
         first.pair(floor_ms, ms);
         drop(subject);
-        let (floor_ms, floor) = timed(|| Server::floor(0), &device).await?;
-        let (ms, subject) = timed(|| home.start(), &device).await?;
+        let (floor_ms, floor) = timed_start(|| Server::floor(0), &device).await?;
+        let (ms, subject) = timed_start(|| home.start(), &device).await?;
         again.pair(floor_ms, ms);
         tokio::time::sleep(SETTLED).await;
         let (floor, subject) = (floor.memory()?, subject.memory()?);
@@ -42,16 +43,4 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>, BenchError> {
     #[expect(clippy::cast_precision_loss, reason = "a file's size")]
     size.subject.push(bytes as f64 / 1e6);
     Ok(vec![first, again, resident, peak, size])
-}
-
-async fn timed(
-    start: impl FnOnce() -> Result<Server, BenchError>,
-    device: &crate::peer::Device,
-) -> Result<(f64, Server), BenchError> {
-    let began = Instant::now();
-    let mut server = start()?;
-    let wire = first_hello(&mut server, device).await?;
-    let ms = began.elapsed().as_secs_f64() * 1e3;
-    wire.close().await;
-    Ok((ms, server))
 }

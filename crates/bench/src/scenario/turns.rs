@@ -57,7 +57,7 @@ async fn first_words(
     subject: &Subject,
     provider: &Provider,
 ) -> Result<Vec<Row>, BenchError> {
-    let mut wire = subject.device.connect(subject.server.address).await?;
+    let mut wire = subject.door().enter().await?;
     let mut number = 0;
     let mut both = Row::new("first word of a turn (floor: asked alone)", Unit::Millis);
     let mut added = Row::new("the same, beyond asking alone", Unit::Millis).bar(Bar::AtMost(5.0));
@@ -121,7 +121,7 @@ pub(super) async fn turn(
 }
 
 async fn at_once(subject: &Subject, provider: &Provider) -> Result<Vec<Row>, BenchError> {
-    let mut wires = load::open(subject.server.address, &subject.device, WIRES).await?;
+    let mut wires = load::open(&subject.door(), WIRES).await?;
     let mut held = Row::new("memory a turn, the first 100 at once", Unit::Kilobytes);
     let mut resident = Vec::with_capacity(WAVES);
     for wave in 0..WAVES {
@@ -178,7 +178,7 @@ async fn part_of_wave(mut wire: Wire, wave: usize, place: usize) -> Result<Wire,
 }
 
 async fn one_after_another(subject: &Subject, provider: &Provider) -> Result<Row, BenchError> {
-    let mut wire = subject.device.connect(subject.server.address).await?;
+    let mut wire = subject.door().enter().await?;
     let asked = provider.asked();
     let mut early = 0.0;
     for number in 1..=LATE {

@@ -36,6 +36,8 @@ use crate::{
     peer::ANSWERED,
 };
 
+/// Events of one connection that wait. The next one is caused when all have had the last.
+const EVENTS_MAX: usize = 64;
 /// Enough for all requests that are in flight on one connection.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
@@ -90,7 +92,7 @@ struct Says {
     /// What each message makes it send to everybody.
     event: Option<Utf8Bytes>,
     /// Everybody's queue.
-    all: Mutex<Vec<mpsc::UnboundedSender<Utf8Bytes>>>,
+    all: Mutex<Vec<mpsc::Sender<Utf8Bytes>>>,
 }
 
 /// Is a floor, for a process whose first argument is [`NAME`]: bytes of an answer, and of an event if
@@ -160,7 +162,7 @@ impl Says {
     fn broadcast(&self) {
         if let Some(event) = &self.event {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.retain(|one| one.send(event.clone()).is_ok());
+            all.retain(|one| one.try_send(event.clone()).is_ok());
         }
     }
 }
@@ -198,7 +200,7 @@ async fn converse(stream: TcpStream, says: &Says) -> Option<()> {
 
 /// The same with events.
 async fn listen(mut socket: WebSocketStream<TcpStream>, says: &Says) -> Option<()> {
-    let (queue, mut events) = mpsc::unbounded_channel();
+    let (queue, mut events) = mpsc::channel(EVENTS_MAX);
     says.all
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

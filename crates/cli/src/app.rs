@@ -8,11 +8,11 @@ use secrecy::SecretString;
 use crate::{
     commands::{
         agent::AgentArgs, agents::AgentsCommand, approvals::ApprovalsCommand, auth::AuthCommand,
-        backup::BackupCommand, channels::ChannelsCommand, chat::ChatArgs, config::ConfigCommand,
-        cron::args::CronCommand, dashboard::DashboardArgs, devices::DevicesCommand,
-        doctor::DoctorArgs, gateway::GatewayArgs, health::HealthArgs, import::ImportCommand,
-        logs::LogsArgs, mcp::McpCommand, models::ModelsCommand, node::NodeCommand,
-        nodes::NodesCommand, secrets::SecretsCommand, security::SecurityCommand,
+        backup::BackupCommand, bench::BenchCommand, channels::ChannelsCommand, chat::ChatArgs,
+        config::ConfigCommand, cron::args::CronCommand, dashboard::DashboardArgs,
+        devices::DevicesCommand, doctor::DoctorArgs, gateway::GatewayArgs, health::HealthArgs,
+        import::ImportCommand, logs::LogsArgs, mcp::McpCommand, models::ModelsCommand,
+        node::NodeCommand, nodes::NodesCommand, secrets::SecretsCommand, security::SecurityCommand,
         sessions::SessionsArgs, skills::SkillsCommand, status::StatusArgs, system::SystemCommand,
         tokens::TokensCommand, usage::UsageArgs,
     },
@@ -279,6 +279,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  clawgate backup create --verify\n  clawgate backup verify 2026-11-23T02-47-16.739Z-clawgate-backup.tar.gz\n  clawgate backup restore ARCHIVE --into /var/lib/clawgate"
     )]
     Backup(WhenTyped<BackupCommand>),
+    /// Load for a gateway, and what it makes of it: each figure beside its floor
+    #[command(
+        subcommand,
+        long_about = "Load for a gateway, and what it makes of it: each figure beside its floor.\n\nFor any gateway of this protocol that answers without TLS, in both of its versions. Every figure is taken in turn with a floor, in the same run: a bare echo, a check of a signature, an append that is synced, a timer; the ratio is the median of the pairs' ratios. The load shares the processors with a gateway of this machine, the floor does so too. Ctrl-C ends it with what was measured so far.\n\nLoad is load: who uses the gateway meanwhile waits longer.",
+        after_help = "Exits 0 with figures; 1 when the gateway answered with an error, went away, or nothing was measured; others as in clawgate --help.\n\nExamples:\n  clawgate bench rpc\n  clawgate bench connect --in-flight 8 --runs 5\n  clawgate bench fanout --subscribers 1000\n  clawgate bench rpc --url ws://127.0.0.1:18789 --token TOKEN --json | jq '.rows[] | {scenario, ratio}'"
+    )]
+    Bench(WhenTyped<BenchCommand>),
     /// What is wrong here, why it matters, and what to type
     #[command(
         long_about = "What is wrong here, why it matters, and what to type.\n\nLooks at the configuration, the state directory with its keys and its database, the port and who listens there, whether this client may use the gateway, the disk, the clock, jobs that fail and results that do not arrive. It changes nothing; with --fix it makes the changes that it named and nothing else, each of which is listed.\n\nExit codes: 0 nothing critical is left, 1 something is.",
@@ -376,6 +383,7 @@ impl Command {
             Self::Import(import) => import.wants_json(),
             Self::Dashboard(dashboard) => dashboard.connect.json,
             Self::Backup(backup) => backup.wants_json(),
+            Self::Bench(command) => command.wants_json(),
             Self::Doctor(args) => args.connect.json,
             Self::Security(command) => command.connect().json,
             Self::Completion(_) => false,

@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod auth;
 pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod channels;
 pub(crate) mod chat;
 pub(crate) mod config;
@@ -107,6 +108,7 @@ pub(crate) fn run(context: &Context, command: Command) -> CommandResult {
         Command::Import(WhenTyped(command)) => import::run(context, &command),
         Command::Dashboard(WhenTyped(args)) => dashboard::run(context, &args),
         Command::Backup(WhenTyped(command)) => backup::run(context, &command),
+        Command::Bench(WhenTyped(command)) => bench::run(context, &command),
         Command::Doctor(WhenTyped(args)) => block_on(doctor::run(context, &args)),
         Command::Security(WhenTyped(command)) => block_on(security::run(context, &command)),
         Command::Completion(WhenTyped(args)) => {

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     {
         return commands::sandbox::run(&args[2..]);
     }
+    if args.get(1).is_some_and(|arg| arg == commands::bench::FLOOR) {
+        return clawgate_bench::floor::main(&args[2..]);
+    }
     let no_color = output::no_color_wanted() || args.iter().any(|arg| arg == "--no-color");
     let color = if no_color {
         ColorChoice::Never

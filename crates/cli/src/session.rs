@@ -129,11 +129,7 @@ impl Approach {
         }
     }
 
-    /// Climbs the ladder for some methods and keeps the device token that comes with it.
-    pub(crate) async fn open(
-        &self,
-        methods: &[&str],
-    ) -> Result<Opened, (ClientError, Vec<Attempt>)> {
+    fn plan(&self, methods: &[&str]) -> Plan<'_> {
         let mut options = ConnectOptions::new(&self.target.endpoint, &self.identity, VERSION);
         options.mode = self.mode;
         options.tls_fingerprint = self.target.tls_fingerprint.as_deref();
@@ -144,7 +140,7 @@ impl Approach {
         let secret = |sourced: &Option<crate::target::Sourced>| {
             sourced.as_ref().map(|sourced| sourced.secret.clone())
         };
-        let plan = Plan {
+        Plan {
             options,
             methods: methods.iter().map(|&method| method.to_owned()).collect(),
             token: secret(&self.target.token),
@@ -153,7 +149,25 @@ impl Approach {
             asks_about_credential: self.target.credential_by_option(),
             stored: self.stored.clone(),
             local_key: self.local_key.clone(),
-        };
+        }
+    }
+
+    /// What a further connect with the same credential says, for the text of its challenge.
+    pub(crate) fn connect_text(
+        &self,
+        credential: CredentialKind,
+        challenge: &str,
+    ) -> Result<String, ClientError> {
+        let plan = self.plan(&[]);
+        clawgate_client::connect_text(&plan.options, &plan.offer(credential), challenge)
+    }
+
+    /// Climbs the ladder for some methods and keeps the device token that comes with it.
+    pub(crate) async fn open(
+        &self,
+        methods: &[&str],
+    ) -> Result<Opened, (ClientError, Vec<Attempt>)> {
+        let plan = self.plan(methods);
         let opened = open(&plan).await?;
         // Losing it costs a pairing later, not this command.
         drop(opened.keep_token(&self.tokens, &plan.options));

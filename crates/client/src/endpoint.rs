@@ -154,7 +154,7 @@ impl Endpoint {
     }
 
     /// What to resolve and connect to, in order. `localhost` never reaches DNS.
-    pub(crate) fn dial_hosts(&self) -> Vec<&str> {
+    pub fn dial_hosts(&self) -> Vec<&str> {
         if self.host == "localhost" {
             vec!["127.0.0.1", "::1"]
         } else {
@@ -163,7 +163,7 @@ impl Endpoint {
     }
 
     /// URL of the upgrade request.
-    pub(crate) fn request_url(&self) -> String {
+    pub fn request_url(&self) -> String {
         let scheme = self.scheme();
         let host = self.bracketed_host();
         let query = self

@@ -145,6 +145,52 @@ struct Challenge {
     takes_local_proof: bool,
 }
 
+impl Challenge {
+    fn of(payload: &Value) -> Result<Self, ClientError> {
+        let nonce = payload["nonce"].as_str().unwrap_or_default();
+        if nonce.is_empty() {
+            return Err(ClientError::Protocol(
+                "a challenge without a nonce".to_owned(),
+            ));
+        }
+        let capabilities = payload["capabilities"].as_array();
+        Ok(Self {
+            nonce: nonce.to_owned(),
+            ts: payload["ts"].as_u64().unwrap_or_else(clock::now_ms),
+            takes_local_proof: capabilities
+                .into_iter()
+                .flatten()
+                .any(|name| name == LOCAL_PROOF_CAPABILITY),
+        })
+    }
+}
+
+/// The connect request of somebody who has a WebSocket of their own, for the text of the challenge that
+/// came over it: what [`connect`] would say.
+///
+/// # Errors
+/// The challenge does not read, or a proof that is offered is not taken there.
+pub fn connect_text(
+    options: &ConnectOptions<'_>,
+    offer: &Offer,
+    challenge: &str,
+) -> Result<String, ClientError> {
+    let Ok(Received::Event { event, payload, .. }) = serde_json::from_str(challenge) else {
+        return Err(ClientError::Protocol(
+            "a message that is no challenge".to_owned(),
+        ));
+    };
+    if event != "connect.challenge" {
+        return Err(ClientError::Protocol(format!("a {event} for a challenge")));
+    }
+    let params = connect_params(options, offer, &Challenge::of(&payload)?)?;
+    Ok(frame::request(
+        CONNECT_ID,
+        "connect",
+        Some(&params.to_string()),
+    ))
+}
+
 async fn challenge<S>(socket: &mut WebSocketStream<S>) -> Result<Challenge, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -158,23 +204,7 @@ where
         if event != "connect.challenge" {
             continue;
         }
-        let nonce = payload["nonce"].as_str().unwrap_or_default();
-        if nonce.is_empty() {
-            return Err(ClientError::Protocol(
-                "a challenge without a nonce".to_owned(),
-            ));
-        }
-        return Ok(Challenge {
-            nonce: nonce.to_owned(),
-            ts: payload["ts"].as_u64().unwrap_or_else(clock::now_ms),
-            takes_local_proof: payload["capabilities"]
-                .as_array()
-                .is_some_and(|capabilities| {
-                    capabilities
-                        .iter()
-                        .any(|name| name == LOCAL_PROOF_CAPABILITY)
-                }),
-        });
+        return Challenge::of(&payload);
     }
 }
 

@@ -32,7 +32,7 @@ pub use client::{ConnectOptions, Event, Mode, NodeClaims, Offer, Session, Timing
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CloseInfo, Waiting};
 pub use granted::{Granted, needed_scopes};
-pub use handshake::connect;
+pub use handshake::{connect, connect_text};
 pub use identity::{Identity, IdentityError};
 pub use local_proof::LocalKey;
 pub use open::{Attempt, CredentialKind, Opened, Outcome, Plan, open};

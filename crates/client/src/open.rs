@@ -273,6 +273,13 @@ fn rungs(plan: &Plan<'_>) -> Vec<CredentialKind> {
     rungs
 }
 
+impl Plan<'_> {
+    /// What is offered with this credential.
+    pub fn offer(&self, credential: CredentialKind) -> Offer {
+        offer(self, credential)
+    }
+}
+
 fn offer(plan: &Plan<'_>, credential: CredentialKind) -> Offer {
     match credential {
         CredentialKind::Shared => Offer {

@@ -43,8 +43,37 @@ const PLACE_BYTES: usize = size_of::<Queued>();
 #[derive(Debug)]
 struct Encoded {
     parts: EventParts,
+    /// Made when the first receiver takes it.
+    whole: OnceLock<Whole>,
     held: Held,
     _share: Share,
+}
+
+/// The whole message as all of those get it who count it alike: on wire 3 everybody does, on wire 4
+/// those that heard of as many events before.
+#[derive(Debug)]
+struct Whole {
+    seq: Option<u64>,
+    text: Utf8Bytes,
+    _share: Share,
+}
+
+impl Encoded {
+    fn message(&self, seq: Option<u64>) -> Utf8Bytes {
+        let whole = self.whole.get_or_init(|| {
+            let text = Utf8Bytes::from(self.parts.frame(seq));
+            Whole {
+                seq,
+                _share: self.held.share(text.len()),
+                text,
+            }
+        });
+        if whole.seq == seq {
+            whole.text.clone()
+        } else {
+            self.parts.frame(seq).into()
+        }
+    }
 }
 
 /// An event in an outbox, with its number there.
@@ -66,7 +95,7 @@ impl Queued {
 
     /// The message that goes to the peer.
     pub(crate) fn message(&self) -> Utf8Bytes {
-        self.event.parts.frame(self.seq).into()
+        self.event.message(self.seq)
     }
 
     /// What it counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
@@ -451,6 +480,7 @@ impl Hub {
         let share = self.outgoing.share(parts.head.len() + parts.tail.len());
         Arc::new(Encoded {
             parts,
+            whole: OnceLock::new(),
             held: self.outgoing.clone(),
             _share: share,
         })
@@ -748,6 +778,49 @@ mod tests {
             (ending.code, ending.reason.as_str()),
             (4001, "device removed")
         );
+    }
+
+    #[test]
+    fn an_event_is_framed_once_for_all_who_count_it_alike_and_anew_for_others() {
+        let hub = Hub::default();
+        let mut outboxes = Vec::new();
+        for (conn_id, dialect) in [
+            ("a3", Dialect::V3),
+            ("a4", Dialect::V4),
+            ("b3", Dialect::V3),
+            ("b4", Dialect::V4),
+        ] {
+            let principal = Principal {
+                dialect,
+                ..principal(conn_id)
+            };
+            let (_link, outbox) = hub.join(principal, hub.revocations()).unwrap();
+            outboxes.push(outbox);
+            if conn_id == "a4" {
+                // Counted by those that are here, and on wire 3 for those that come.
+                hub.publish(Event::Tick, "{}", None);
+            }
+        }
+        hub.publish(Event::Health, r#"{"ok":true}"#, None);
+        let messages: Vec<Utf8Bytes> = outboxes
+            .iter_mut()
+            .map(|outbox| {
+                let all: Vec<_> = std::iter::from_fn(|| outbox.try_recv().ok()).collect();
+                all.last().unwrap().message()
+            })
+            .collect();
+        let seq = |at: usize| {
+            let text = messages[at].as_str();
+            assert!(text.starts_with(r#"{"type":"event","event":"health","payload":{"ok":true}"#));
+            text.rsplit_once(r#""seq":"#).unwrap().1.to_owned()
+        };
+        assert_eq!([seq(0), seq(1), seq(2), seq(3)], ["2}", "2}", "2}", "1}"]);
+        let shared = |at: usize| messages[at].as_str().as_ptr();
+        assert_eq!(shared(0), shared(2), "one text for both of wire 3");
+        let held = hub.outgoing.clone();
+        assert!(held.bytes() > 0);
+        drop((messages, outboxes));
+        assert_eq!(held.bytes(), 0, "what nobody holds is not counted");
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Held {
         Self(Arc::new(Counted { bytes, max }))
     }
 
-    fn bytes(&self) -> usize {
+    /// How much there is.
+    pub(crate) fn bytes(&self) -> usize {
         self.0.bytes.load(Ordering::Acquire)
     }
 

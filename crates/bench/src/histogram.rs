@@ -9,25 +9,15 @@ const PARTS: u64 = 64;
 /// Its logarithm.
 const PART_BITS: u32 = 6;
 /// Ranges in all: the first doublings are counted one by one.
-const RANGES: usize = (64 - PART_BITS as usize + 1) * PARTS as usize;
+const RANGES: usize = (64 - PART_BITS as usize + 1) << PART_BITS;
 
 /// Counts by duration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Histogram {
     /// Nanoseconds fall into ranges; none are there before something is counted.
     counts: Vec<u32>,
     many: u64,
     max_ns: u64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self {
-            counts: Vec::new(),
-            many: 0,
-            max_ns: 0,
-        }
-    }
 }
 
 /// A doubling of time, for people.

@@ -6,6 +6,7 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+#[expect(dead_code, reason = "what other tests of commands need as well")]
 #[path = "support/terminal.rs"]
 mod terminal;
 

@@ -39,6 +39,33 @@ const OUTBOX_MESSAGES_MAX: usize = BUFFERED_BYTES_MAX / MESSAGE_COST + 2;
 /// Room of one place in an outbox, which is its receiver's own.
 const PLACE_BYTES: usize = size_of::<Queued>();
 
+/// Places in outboxes, counted for all who may get an event before the first of them does: a count that
+/// thousands change one by one is what they would wait for.
+#[derive(Debug)]
+struct Places<'a> {
+    held: &'a Held,
+    reserved: usize,
+    taken: usize,
+}
+
+impl<'a> Places<'a> {
+    fn for_at_most(receivers: usize, held: &'a Held) -> Self {
+        held.put(receivers * PLACE_BYTES);
+        Self {
+            held,
+            reserved: receivers,
+            taken: 0,
+        }
+    }
+}
+
+impl Drop for Places<'_> {
+    fn drop(&mut self) {
+        self.held
+            .take_back((self.reserved - self.taken) * PLACE_BYTES);
+    }
+}
+
 /// An event, encoded once and held once for all who are to get it.
 #[derive(Debug)]
 struct Encoded {
@@ -81,15 +108,21 @@ impl Encoded {
 pub(crate) struct Queued {
     event: Arc<Encoded>,
     seq: Option<u64>,
-    _place: Share,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.event.held.take_back(PLACE_BYTES);
+    }
 }
 
 impl Queued {
-    fn new(event: &Arc<Encoded>, seq: Option<u64>) -> Self {
+    /// For a receiver whose place is [reserved](Places).
+    fn new(event: &Arc<Encoded>, seq: Option<u64>, places: &mut Places<'_>) -> Self {
+        places.taken += 1;
         Self {
             event: Arc::clone(event),
             seq,
-            _place: event.held.share(PLACE_BYTES),
         }
     }
 
@@ -219,9 +252,6 @@ pub(crate) struct Link {
     /// Bytes of its messages that are coming in, and of its requests that wait.
     incoming: AtomicUsize,
     outbox: mpsc::Sender<Queued>,
-    /// Whether events are for it. A request over HTTP has authority that can be taken away, and
-    /// nowhere to be told anything.
-    listens: bool,
     /// Set once: the first reason to end is the one that is told.
     ending: OnceLock<Ending>,
     ended: Notify,
@@ -239,7 +269,6 @@ impl Link {
             in_socket: AtomicUsize::new(0),
             incoming: AtomicUsize::new(0),
             outbox: mpsc::channel(1).0,
-            listens: false,
             ending: OnceLock::new(),
             ended: Notify::new(),
             watch: Mutex::default(),
@@ -304,20 +333,36 @@ impl Link {
         let _ = self.ending.set(ending);
         self.ended.notify_one();
     }
+}
 
-    fn receives(&self, event: Event) -> bool {
-        if !self.listens {
-            return false;
-        }
-        match event.gate() {
+/// The events that a session may hear, looked up once: neither its grant nor the gates change.
+#[derive(Clone, Copy, Debug)]
+struct Hears(u32);
+
+const _: () = assert!(Event::ALL.len() <= 32, "one bit for each event");
+
+impl Hears {
+    const NOTHING: Self = Self(0);
+
+    fn of(grant: &Grant) -> Self {
+        let hears = |event: Event| match event.gate() {
             Gate::Everyone => true,
             Gate::Targeted => false,
-            Gate::ScopeAndNodes(_) if self.principal.grant.role() == Role::Node => true,
+            Gate::ScopeAndNodes(_) if grant.role() == Role::Node => true,
             Gate::Scope(scope) | Gate::ScopeAndNodes(scope) => {
-                self.principal.grant.role() == Role::Operator
-                    && self.principal.grant.scopes().covers(&scope)
+                grant.role() == Role::Operator && grant.scopes().covers(&scope)
             }
-        }
+        };
+        let heard = Event::ALL.iter().filter(|event| hears(**event));
+        Self(heard.fold(0, |bits, event| bits | Self::bit(*event)))
+    }
+
+    fn bit(event: Event) -> u32 {
+        1 << event as u32
+    }
+
+    fn includes(self, event: Event) -> bool {
+        self.0 & Self::bit(event) != 0
     }
 }
 
@@ -334,6 +379,8 @@ struct Sessions {
 #[derive(Debug)]
 struct Member {
     link: Arc<Link>,
+    hears: Hears,
+    dialect: Dialect,
     /// Wire 4 counts what is addressed to the connection.
     seq: u64,
 }
@@ -394,6 +441,13 @@ impl Hub {
         listens: bool,
     ) -> Option<Arc<Link>> {
         let key = principal.conn_id.clone();
+        // A request over HTTP has authority that can be taken away, and nowhere to be told anything.
+        let hears = if listens {
+            Hears::of(&principal.grant)
+        } else {
+            Hears::NOTHING
+        };
+        let dialect = principal.dialect;
         let link = Arc::new(Link {
             principal,
             live: AtomicBool::new(true),
@@ -401,13 +455,14 @@ impl Hub {
             in_socket: AtomicUsize::new(0),
             incoming: AtomicUsize::new(0),
             outbox,
-            listens,
             ending: OnceLock::new(),
             ended: Notify::new(),
             watch: Mutex::default(),
         });
         let member = Member {
             link: Arc::clone(&link),
+            hears,
+            dialect,
             seq: 0,
         };
         let mut sessions = self.lock();
@@ -525,23 +580,25 @@ impl Hub {
         if v3.is_some() {
             sessions.seq += 1;
         }
+        let mut places = Places::for_at_most(sessions.links.len(), &self.outgoing);
         for member in sessions.links.values_mut() {
             let link = &member.link;
-            if !link.is_live() || !link.receives(event) {
+            if !member.hears.includes(event) || !link.is_live() {
                 continue;
             }
-            let queued = match link.principal.dialect {
+            let queued = match member.dialect {
                 Dialect::V3 => {
                     let Some(encoded) = v3 else { continue };
-                    Queued::new(encoded, Some(sessions.seq))
+                    Queued::new(encoded, Some(sessions.seq), &mut places)
                 }
                 Dialect::V4 => {
                     member.seq += 1;
-                    Queued::new(v4, Some(member.seq))
+                    Queued::new(v4, Some(member.seq), &mut places)
                 }
             };
             deliver(link, event.droppable(), queued);
         }
+        drop(places);
         self.end_slowest_of(sessions);
     }
 
@@ -555,19 +612,22 @@ impl Hub {
     ) {
         let encoded = self.encode(event, payload, None);
         let mut guard = self.lock();
+        let mut places = Places::for_at_most(guard.links.len(), &self.outgoing);
         for member in guard.links.values_mut() {
             let link = &member.link;
-            if link.is_live() && link.receives(event) && asked(&link.watch()) {
-                let seq = match link.principal.dialect {
+            if member.hears.includes(event) && link.is_live() && asked(&link.watch()) {
+                let seq = match member.dialect {
                     Dialect::V3 => None,
                     Dialect::V4 => {
                         member.seq += 1;
                         Some(member.seq)
                     }
                 };
-                deliver(link, event.droppable(), Queued::new(&encoded, seq));
+                let queued = Queued::new(&encoded, seq, &mut places);
+                deliver(link, event.droppable(), queued);
             }
         }
+        drop(places);
         self.end_slowest_of(&guard);
     }
 
@@ -593,21 +653,26 @@ impl Hub {
         let v3 = std::cell::OnceCell::new();
         let v4 = std::cell::OnceCell::new();
         let encoded = |dialect| self.encode(event, &payload(dialect), None);
+        let mut places = Places::for_at_most(sessions.links.len(), &self.outgoing);
         for member in sessions.links.values_mut() {
             let link = &member.link;
-            if !link.is_live() || !link.receives(event) || !wanted(link) {
+            if !member.hears.includes(event) || !link.is_live() || !wanted(link) {
                 continue;
             }
-            let queued = match link.principal.dialect {
-                Dialect::V3 => Queued::new(v3.get_or_init(|| encoded(Dialect::V3)), v3_seq),
+            let queued = match member.dialect {
+                Dialect::V3 => {
+                    let encoded = v3.get_or_init(|| encoded(Dialect::V3));
+                    Queued::new(encoded, v3_seq, &mut places)
+                }
                 Dialect::V4 => {
                     member.seq += 1;
                     let encoded = v4.get_or_init(|| encoded(Dialect::V4));
-                    Queued::new(encoded, Some(member.seq))
+                    Queued::new(encoded, Some(member.seq), &mut places)
                 }
             };
             deliver(link, droppable, queued);
         }
+        drop(places);
         self.end_slowest_of(sessions);
     }
 
@@ -621,8 +686,10 @@ impl Hub {
         if !member.link.is_live() || member.link.ending().is_some() {
             return false;
         }
-        let queued = Queued::new(&encoded, None);
+        let mut places = Places::for_at_most(1, &self.outgoing);
+        let queued = Queued::new(&encoded, None, &mut places);
         deliver(&member.link, event.droppable(), queued);
+        drop(places);
         self.end_slowest_of(&guard);
         member.link.is_live()
     }

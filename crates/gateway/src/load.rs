@@ -57,6 +57,16 @@ impl Held {
         self.bytes() / 2 > self.0.max
     }
 
+    /// Counts bytes until they are taken back, for what is too small and too often to have a share.
+    pub(crate) fn put(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Counts bytes no more that were [put](Self::put).
+    pub(crate) fn take_back(&self, bytes: usize) {
+        self.0.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
     /// Counts bytes for as long as the share lives.
     pub(crate) fn share(&self, bytes: usize) -> Share {
         self.0.bytes.fetch_add(bytes, Ordering::AcqRel);

@@ -105,8 +105,8 @@ async fn measured(context: &Context, command: &BenchCommand) -> CommandResult {
                 Ok(vec![row.await?])
             });
             let rows = rows.await;
-            let removed = remove(context, &subject, &jobs).await?;
-            subject.tell(context, kind, &args.target, &pace, rows, Some(removed))
+            let (rows, removed) = remove(&subject, &jobs, rows).await?;
+            subject.tell(context, kind, &args.target, &pace, Ok(rows), Some(removed))
         }
         BenchCommand::CronLoad(args) => cron_load(context, kind, args).await,
         BenchCommand::CronLate(args) => cron_late(context, kind, args).await,
@@ -122,8 +122,8 @@ async fn measured(context: &Context, command: &BenchCommand) -> CommandResult {
                 measure::soak(&pace, &subject.side, &jobs).await
             });
             let rows = rows.await;
-            let removed = remove(context, &subject, &jobs).await?;
-            subject.tell(context, kind, &args.target, &pace, rows, Some(removed))
+            let (rows, removed) = remove(&subject, &jobs, rows).await?;
+            subject.tell(context, kind, &args.target, &pace, Ok(rows), Some(removed))
         }
     }
 }
@@ -144,8 +144,8 @@ async fn cron_load(context: &Context, kind: &str, args: &CronLoadArgs) -> Comman
         measure::cron_load(&pace, &subject.side, args.clients, &jobs, &dir).await
     });
     let rows = rows.await;
-    let removed = remove(context, &subject, &jobs).await?;
-    subject.tell(context, kind, &args.target, &pace, rows, Some(removed))
+    let (rows, removed) = remove(&subject, &jobs, rows).await?;
+    subject.tell(context, kind, &args.target, &pace, Ok(rows), Some(removed))
 }
 
 async fn cron_late(context: &Context, kind: &str, args: &CronLateArgs) -> CommandResult {
@@ -157,8 +157,8 @@ async fn cron_late(context: &Context, kind: &str, args: &CronLateArgs) -> Comman
         measure::cron_late(&pace, &subject.side, args.jobs, &jobs).await
     });
     let rows = rows.await;
-    let removed = remove(context, &subject, &jobs).await?;
-    subject.tell(context, kind, &args.target, &pace, rows, Some(removed))
+    let (rows, removed) = remove(&subject, &jobs, rows).await?;
+    subject.tell(context, kind, &args.target, &pace, Ok(rows), Some(removed))
 }
 
 async fn start(context: &Context, kind: &str, args: &StartArgs) -> CommandResult {
@@ -235,22 +235,33 @@ fn new_jobs() -> CommandResult<Jobs> {
     Jobs::new().map_err(failed)
 }
 
-/// Removes the jobs of this run, whatever became of it, and says how many they were.
-async fn remove(context: &Context, subject: &Subject, jobs: &Jobs) -> CommandResult<usize> {
+/// Removes the jobs of this run, whatever became of it, and says how many they were. What went wrong
+/// first is told first.
+async fn remove(
+    subject: &Subject,
+    jobs: &Jobs,
+    rows: CommandResult<Vec<Row>>,
+) -> CommandResult<(Vec<Row>, usize)> {
     let mut signals = Stop::watch()?;
     let removed = tokio::select! {
         removed = jobs.remove_all(&subject.side.door) => removed.map_err(|error| error.to_string()),
         () = signals.asked() => Err("stopped".to_owned()),
     };
-    removed.map_err(|error| {
-        CommandError::new(
+    let error = match (rows, removed) {
+        (rows, Ok(removed)) => return rows.map(|rows| (rows, removed)),
+        (Err(first), Err(_)) => first.fact(
+            "jobs",
+            format!("those called {:?} may be left", jobs.name()),
+        ),
+        (Ok(_), Err(error)) => CommandError::new(
             Exit::Failed,
             "JOBS_LEFT",
             format!("jobs called {:?} may be left: {error}", jobs.name()),
-        )
+        ),
+    };
+    Err(error
         .hint("clawgate cron list --all")
-        .hint(context.globals.typed("clawgate cron rm ID"))
-    })
+        .hint("clawgate cron rm ID"))
 }
 
 /// The gateway that is measured.

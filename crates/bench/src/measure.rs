@@ -21,7 +21,7 @@ use crate::{
     meter::{Began, Meter, Side},
     peer::{self, Device, Door},
     process::{GatewayHome, PATIENCE, Scratch, Server, fdatasync_ms, first_hello},
-    stats::{Row, Unit, quantile},
+    stats::{Costs, Row, Unit, quantile},
 };
 
 /// Time for a server to put away what a burst of connects took.
@@ -259,15 +259,35 @@ pub async fn fan_out(
     let floor = (floor_side(&floor)?, floor);
     let mut floor_circle = Circle::gather(&floor.0.door, Cause::of_floor(), many).await?;
     let mut circle = Circle::gather(&subject.door, cause.clone(), many).await?;
-    let mut took = Histogram::default();
+    let (mut took, mut floor_took) = (Histogram::default(), Histogram::default());
+    let (mut cpu_us, mut floor_cpu_us, mut client_cpu_us) = (Vec::new(), Vec::new(), Vec::new());
     // Nobody's first is counted.
     floor_circle.round().await?;
     circle.round().await?;
     for _ in pace.pairs() {
-        let floor_ms = rounds(&mut floor_circle, pace.leg, &mut Histogram::default()).await?;
+        let began = Began::now(&floor.0);
+        let floor_ms = rounds(&mut floor_circle, pace.leg, &mut floor_took).await?;
+        floor_cpu_us.push(began.server_us(&floor.0));
+        let began = Began::now(subject);
         let ms = rounds(&mut circle, pace.leg, &mut took).await?;
+        cpu_us.push(began.server_us(subject));
+        client_cpu_us.push(began.client_us());
         row.pair(floor_ms, ms);
     }
+    #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
+    let each = |us: &[f64], took: &Histogram| {
+        us.iter().sum::<f64>() / (took.many().max(1) as f64 * many as f64)
+    };
+    // Of an event to one of them.
+    row.costs = Some(Costs {
+        server_cpu_us: each(&cpu_us, &took),
+        floor_cpu_us: each(&floor_cpu_us, &floor_took),
+        client_cpu_us: each(&client_cpu_us, &took),
+        p50_us: took.quantile_us(0.5),
+        p99_us: took.quantile_us(0.99),
+        floor_p50_us: floor_took.quantile_us(0.5),
+        floor_p99_us: floor_took.quantile_us(0.99),
+    });
     row.took = Some(took);
     Ok(row.floor_is("a process that does nothing but send the same bytes to as many"))
 }

@@ -63,19 +63,28 @@ impl Began {
             client: process::cpu("self"),
         }
     }
+
+    /// Microseconds of processor time that the server used since.
+    pub fn server_us(&self, side: &Side) -> f64 {
+        side.cpu().saturating_sub(self.server).as_secs_f64() * 1e6
+    }
+
+    /// The same of this program.
+    pub fn client_us(&self) -> f64 {
+        process::cpu("self")
+            .saturating_sub(self.client)
+            .as_secs_f64()
+            * 1e6
+    }
 }
 
 impl Meter {
     /// Keeps what a leg achieved, and what it cost since it began.
     pub fn end(&mut self, side: &Side, began: &Began, flow: Flow) {
         #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-        let per_request = |now: Duration, before: Duration| {
-            now.saturating_sub(before).as_secs_f64() * 1e6 / flow.finished.max(1) as f64
-        };
-        self.server_cpu_us
-            .push(per_request(side.cpu(), began.server));
-        self.client_cpu_us
-            .push(per_request(process::cpu("self"), began.client));
+        let each = |us: f64| us / flow.finished.max(1) as f64;
+        self.server_cpu_us.push(each(began.server_us(side)));
+        self.client_cpu_us.push(each(began.client_us()));
         self.flows.push(flow);
     }
 

@@ -869,13 +869,14 @@ mod tests {
             }
         }
         hub.publish(Event::Health, r#"{"ok":true}"#, None);
-        let messages: Vec<Utf8Bytes> = outboxes
+        let queued: Vec<Queued> = outboxes
             .iter_mut()
             .map(|outbox| {
-                let all: Vec<_> = std::iter::from_fn(|| outbox.try_recv().ok()).collect();
-                all.last().unwrap().message()
+                let all = std::iter::from_fn(|| outbox.try_recv().ok());
+                all.last().unwrap()
             })
             .collect();
+        let messages: Vec<Utf8Bytes> = queued.iter().map(Queued::message).collect();
         let seq = |at: usize| {
             let text = messages[at].as_str();
             assert!(text.starts_with(r#"{"type":"event","event":"health","payload":{"ok":true}"#));
@@ -886,7 +887,7 @@ mod tests {
         assert_eq!(shared(0), shared(2), "one text for both of wire 3");
         let held = hub.outgoing.clone();
         assert!(held.bytes() > 0);
-        drop((messages, outboxes));
+        drop((messages, queued, outboxes));
         assert_eq!(held.bytes(), 0, "what nobody holds is not counted");
     }
 

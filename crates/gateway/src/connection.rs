@@ -23,7 +23,12 @@ use clawgate_protocol::{
 };
 use futures_util::{Stream as _, StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, runtime::Handle, sync::mpsc, time::Instant};
+use tokio::{
+    net::TcpStream,
+    runtime::Handle,
+    sync::mpsc,
+    time::{Instant, Sleep},
+};
 use tungstenite::Utf8Bytes;
 
 use crate::{
@@ -267,7 +272,8 @@ struct Session {
     /// Whether whole messages may lie in the socket's buffer already, so that waiting for the
     /// stream could wait for nothing.
     may_have_more: bool,
-    next_ping: Instant,
+    /// Wire 4: when it is pinged next.
+    ping: Pin<Box<Sleep>>,
     pong_due: bool,
     /// How it is going with what waits for the peer, if something does.
     stalled: Option<Stalled>,
@@ -331,7 +337,7 @@ impl Session {
             expires,
             // A client may have sent its first requests together with its connect.
             may_have_more: true,
-            next_ping: Instant::now() + PING_EVERY,
+            ping: Box::pin(tokio::time::sleep(PING_EVERY)),
             pong_due: false,
             stalled: None,
         })
@@ -388,6 +394,7 @@ impl Session {
             && self.in_flight_bytes <= PAYLOAD_BYTES_MAX;
         let flushes = unflushed > 0;
         let look = self.stalled.map(|stalled| stalled.look);
+        let pings = self.pings();
         tokio::select! {
             biased;
             () = self.link.ended() => self.take_ending(),
@@ -409,7 +416,7 @@ impl Session {
                 Ok(()) => {}
                 Err(_) => self.peer_left = true,
             },
-            () = tokio::time::sleep_until(self.next_ping), if self.pings() => self.ping(),
+            () = self.ping.as_mut(), if pings => self.ping(),
             () = until(self.expires), if self.expires.is_some() => self.end_of_authority(),
             () = tokio::time::sleep(ROOM_EVERY), if lacks_room => {}
             () = until(look), if look.is_some() => self.look_at_stalled(),
@@ -748,7 +755,7 @@ impl Session {
             return;
         }
         self.pong_due = true;
-        self.next_ping = Instant::now() + PING_EVERY;
+        self.ping.as_mut().reset(Instant::now() + PING_EVERY);
         self.socket.queue_ping();
     }
 

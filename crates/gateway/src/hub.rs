@@ -8,10 +8,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    future::poll_fn,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use clawgate_core::{
@@ -22,7 +24,8 @@ use clawgate_protocol::{
     event::{Event, Gate},
     frame::{BUFFERED_BYTES_MAX, EventParts, StateVersion},
 };
-use tokio::sync::{Notify, mpsc};
+use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc;
 use tungstenite::Utf8Bytes;
 
 use crate::{
@@ -134,6 +137,31 @@ impl Queued {
     /// What it counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
     pub(crate) fn cost(&self) -> usize {
         self.event.parts.head.len() + self.event.parts.tail.len() + MESSAGE_COST
+    }
+}
+
+/// Whether a session was told to end. Its one waiter looks at this at every wake-up, which a list of
+/// waiters would make dear.
+#[derive(Debug, Default)]
+struct Told {
+    is_told: AtomicBool,
+    waiter: AtomicWaker,
+}
+
+impl Told {
+    fn tell(&self) {
+        self.is_told.store(true, Ordering::Release);
+        self.waiter.wake();
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        // Before it is looked at, so that who tells in between wakes it.
+        self.waiter.register(context.waker());
+        if self.is_told.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -254,7 +282,7 @@ pub(crate) struct Link {
     outbox: mpsc::Sender<Queued>,
     /// Set once: the first reason to end is the one that is told.
     ending: OnceLock<Ending>,
-    ended: Notify,
+    told: Told,
     watch: Mutex<Watch>,
 }
 
@@ -270,7 +298,7 @@ impl Link {
             incoming: AtomicUsize::new(0),
             outbox: mpsc::channel(1).0,
             ending: OnceLock::new(),
-            ended: Notify::new(),
+            told: Told::default(),
             watch: Mutex::default(),
         }
     }
@@ -315,7 +343,7 @@ impl Link {
 
     /// Waits until it is known how it is to end. Cancel-safe; for its connection alone.
     pub(crate) async fn ended(&self) {
-        self.ended.notified().await;
+        poll_fn(|context| self.told.poll(context)).await;
     }
 
     /// What it asked to hear of.
@@ -331,7 +359,7 @@ impl Link {
 
     fn end(&self, ending: Ending) {
         let _ = self.ending.set(ending);
-        self.ended.notify_one();
+        self.told.tell();
     }
 }
 
@@ -456,7 +484,7 @@ impl Hub {
             incoming: AtomicUsize::new(0),
             outbox,
             ending: OnceLock::new(),
-            ended: Notify::new(),
+            told: Told::default(),
             watch: Mutex::default(),
         });
         let member = Member {
@@ -719,7 +747,7 @@ impl Hub {
                 // The first reason is the one that is told.
                 let _ = link.ending.set(ending.clone());
                 if now {
-                    link.ended.notify_one();
+                    link.told.tell();
                 }
                 cut += 1;
             }

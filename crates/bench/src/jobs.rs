@@ -16,6 +16,10 @@ use crate::{
 
 /// How the name of every job begins that this tool adds.
 pub const NAMED: &str = "clawgate-bench";
+/// How an answer begins, whichever it is.
+const RESPONSE: &str = r#"{"type":"res""#;
+/// What is said of a job that removed itself since it was listed: it ran.
+const GONE: &str = "unknown cron job";
 /// Jobs of one page.
 const PAGE: usize = 200;
 /// From adding jobs to their being due, at least.
@@ -117,11 +121,21 @@ impl Jobs {
                 .flat_map(|id| peer::request("cron.remove", Some(&json!({"id": id}).to_string())))
                 .collect();
             wire.send(&requests).await?;
-            let mut done = 0;
-            while done < ours.len() {
-                done += wire.answers(ANSWERED.as_bytes()).await?;
+            let mut left = ours.len();
+            while left > 0 {
+                let message = wire.message().await?;
+                if !message.starts_with(RESPONSE) {
+                    continue;
+                }
+                left -= 1;
+                if message.starts_with(ANSWERED) {
+                    removed += 1;
+                } else if !message.contains(GONE) {
+                    return Err(BenchError::Unexpected(format!(
+                        "cron.remove was answered with {message}"
+                    )));
+                }
             }
-            removed += done;
         }
     }
 

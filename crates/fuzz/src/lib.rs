@@ -5,26 +5,36 @@
 //! The fuzzer in `fuzz/` runs the bodies for hours, `tests/replay.rs` runs them over the inputs in
 //! `fuzz/corpus` and over a few thousand changes of each.
 
+#[cfg(feature = "gateway")]
 mod address;
 mod allowlist;
+#[cfg(feature = "gateway")]
 mod config;
 mod connect;
 mod cron;
 mod frame;
+#[cfg(feature = "gateway")]
 mod import;
+#[cfg(feature = "agent")]
 mod patch;
 mod shape;
+#[cfg(feature = "agent")]
 mod stream;
 
+#[cfg(feature = "gateway")]
 pub use address::address;
 pub use allowlist::allowlist;
+#[cfg(feature = "gateway")]
 pub use config::{config, config_edit};
 pub use connect::connect;
 pub use cron::cron;
 pub use frame::frame;
+#[cfg(feature = "gateway")]
 pub use import::import;
+#[cfg(feature = "agent")]
 pub use patch::patch;
 pub use shape::shape;
+#[cfg(feature = "agent")]
 pub use stream::stream;
 
 /// What is run for an input.
@@ -32,16 +42,22 @@ pub type Body = fn(&[u8]);
 
 /// Every body, under the name of its file in `fuzz/targets` and its directory in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Body)] = &[
+    #[cfg(feature = "gateway")]
     ("address", address),
     ("allowlist", allowlist),
+    #[cfg(feature = "gateway")]
     ("config", config),
+    #[cfg(feature = "gateway")]
     ("config_edit", config_edit),
     ("connect", connect),
     ("cron", cron),
     ("frame", frame),
+    #[cfg(feature = "gateway")]
     ("import", import),
+    #[cfg(feature = "agent")]
     ("patch", patch),
     ("shape", shape),
+    #[cfg(feature = "agent")]
     ("stream", stream),
 ];
 

@@ -773,6 +773,8 @@ impl Session {
         carry_through(in_flight);
         // What waits in it is not kept while the peer takes its time.
         drop(outbox);
+        // Before it is gone for the hub, which would end somebody else for what is held here.
+        socket.forget_incoming();
         let conn_id = &link.principal.conn_id;
         gateway.hub.leave(conn_id);
         gateway.nodes.went(conn_id);

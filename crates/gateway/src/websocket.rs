@@ -375,6 +375,16 @@ impl Socket {
         }
     }
 
+    /// Gives back what it holds of messages that came: none of them is taken any more.
+    pub(crate) fn forget_incoming(&mut self) {
+        // What is to go out lies beside it, and would go with it.
+        if self.frames.held() > UNCOUNTED_BYTES && self.unflushed == 0 {
+            self.context = context(Vec::new(), self.message_bytes_max);
+            self.frames = Frames::default();
+            self.count();
+        }
+    }
+
     fn end(&mut self) -> Incoming {
         self.ended = true;
         Incoming::Closed

@@ -26,7 +26,6 @@ use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
     runtime::Handle,
-    sync::mpsc,
     time::{Instant, Sleep},
 };
 use tungstenite::Utf8Bytes;
@@ -36,7 +35,7 @@ use crate::{
     dispatch::{self, Answer, Call, Reply},
     error,
     handshake::{self, Welcome},
-    hub::{Link, Queued},
+    hub::{Framed, Link, News, Outbox, Queued},
     listen::{PreHelloPlace, Request},
     load::{Share, UNCOUNTED_BYTES},
     logs,
@@ -88,7 +87,7 @@ pub(crate) async fn run(
 struct Entered {
     socket: Socket,
     link: Arc<Link>,
-    outbox: mpsc::Receiver<Queued>,
+    outbox: Outbox,
     welcome: Welcome,
 }
 
@@ -101,7 +100,7 @@ async fn enter(
 ) -> Option<Entered> {
     let conn_id = uuid::Uuid::new_v4().to_string();
     let nonce = uuid::Uuid::new_v4().to_string();
-    socket.queue(challenge(&nonce));
+    socket.queue(&challenge(&nonce));
     let deadline = Instant::now() + Duration::from_millis(gateway.config().handshake_timeout_ms);
     let text = tokio::select! {
         () = gateway.stopping.cancelled() => {
@@ -146,7 +145,7 @@ async fn enter(
         }
         Err(refusal) => {
             if let Some((id, error)) = &refusal.response {
-                socket.queue(frame::response_error(id, error).into());
+                socket.queue(&frame::response_error(id, error));
             }
             socket.queue_close(refusal.code, &refusal.reason);
             socket.linger(LINGER).await;
@@ -155,14 +154,14 @@ async fn enter(
     }
 }
 
-fn challenge(nonce: &str) -> Utf8Bytes {
+fn challenge(nonce: &str) -> String {
     let payload = serde_json::json!({
         "nonce": nonce,
         "ts": crate::clock::now_ms(),
         "capabilities": [clawgate_protocol::connect::LOCAL_PROOF_CAPABILITY],
     });
     let parts = EventParts::new(Event::ConnectChallenge.name(), &payload.to_string(), None);
-    parts.frame(None).into()
+    parts.frame(None)
 }
 
 enum First {
@@ -252,11 +251,11 @@ struct Stalled {
 /// An authenticated socket.
 struct Session {
     gateway: Arc<Gateway>,
-    /// Where everything runs but the reading of long messages.
-    home: Handle,
+    /// Where everything else runs, while this is elsewhere for a long message.
+    home: Option<Handle>,
     socket: Socket,
     link: Arc<Link>,
-    outbox: mpsc::Receiver<Queued>,
+    outbox: Outbox,
     /// An event that was taken when there was no room for it.
     held_back: Option<Queued>,
     welcome: Arc<Welcome>,
@@ -296,12 +295,12 @@ impl Session {
             gateway.presence.came(&welcome.here, crate::clock::now_ms());
             gateway.publish_arrival();
         }
-        socket.queue(handshake::hello(&gateway, &link.principal, &welcome).into());
+        socket.queue(&handshake::hello(&gateway, &link.principal, &welcome));
         if let Some(node) = &welcome.node {
             gateway
                 .nodes
                 .came(&link.principal, &welcome.here.client, node);
-            socket.queue(gateway.nodes.wake_words_frame().into());
+            socket.queue(&gateway.nodes.wake_words_frame());
         }
         socket.try_flush();
         socket.begin_small();
@@ -321,7 +320,7 @@ impl Session {
         let stops = gateway.stopping.is_cancelled();
         Box::new(Self {
             gateway,
-            home: Handle::current(),
+            home: None,
             socket,
             link,
             outbox,
@@ -347,6 +346,7 @@ impl Session {
         while !self.is_over() {
             if self.is_amid_long_message() {
                 let gateway = Arc::clone(&self.gateway);
+                self.home = Some(Handle::current());
                 self = match gateway.bulk.spawn(self.read_long()).await {
                     Ok(back) => back,
                     Err(error) => match error.try_into_panic() {
@@ -371,6 +371,7 @@ impl Session {
         while !self.is_over() && self.is_amid_long_message() {
             self.turn().await;
         }
+        self.home = None;
         self
     }
 
@@ -386,7 +387,7 @@ impl Session {
         let lacks_room = self.lacks_room();
         let congested = unflushed > UNFLUSHED_BYTES_MAX || lacks_room;
         if !congested && let Some(queued) = self.held_back.take() {
-            self.take_events(Some(queued));
+            self.take_events(queued);
             return self.flush();
         }
         let reads = !congested
@@ -397,15 +398,19 @@ impl Session {
         let pings = self.pings();
         tokio::select! {
             biased;
-            () = self.link.ended() => self.take_ending(),
-            queued = self.outbox.recv(), if !congested => self.take_events(queued),
-            done = next_done(&mut self.in_flight, &self.home), if !self.in_flight.is_empty() => {
+            news = self.outbox.news(!congested) => match news {
+                News::Ending => self.take_ending(),
+                News::Event(queued) => self.take_events(queued),
+            },
+            done = next_done(&mut self.in_flight, self.home.as_ref()),
+                if !self.in_flight.is_empty() =>
+            {
                 // What it did is told before it is answered.
                 while self.held_back.is_none()
                     && self.socket.unflushed() <= UNFLUSHED_BYTES_MAX
-                    && let Ok(queued) = self.outbox.try_recv()
+                    && let Some(queued) = self.outbox.next()
                 {
-                    self.take_events(Some(queued));
+                    self.queue_event(queued);
                 }
                 self.in_flight_bytes -= done.bytes;
                 self.link.holds(self.incoming());
@@ -418,7 +423,7 @@ impl Session {
             },
             () = self.ping.as_mut(), if pings => self.ping(),
             () = until(self.expires), if self.expires.is_some() => self.end_of_authority(),
-            () = tokio::time::sleep(ROOM_EVERY), if lacks_room => {}
+            () = pause(ROOM_EVERY), if lacks_room => {}
             () = until(look), if look.is_some() => self.look_at_stalled(),
         }
         self.flush();
@@ -476,9 +481,9 @@ impl Session {
         };
         if ending.after_queue && self.link.is_live() {
             let held_back = self.held_back.take();
-            let queued = std::iter::from_fn(|| self.outbox.try_recv().ok());
+            let queued = std::iter::from_fn(|| self.outbox.next());
             for queued in held_back.into_iter().chain(queued) {
-                self.socket.queue(queued.message());
+                put(&mut self.socket, &queued);
             }
         }
         self.closing = Some((ending.code, ending.reason.clone()));
@@ -490,27 +495,51 @@ impl Session {
         outgoing.is_twice_full() || (outgoing.is_full() && self.socket.unflushed() > 0)
     }
 
-    fn take_events(&mut self, first: Option<Queued>) {
+    /// Takes an event and those behind it. One that is alone is written as it is; several are written
+    /// together.
+    fn take_events(&mut self, first: Queued) {
+        if self.outbox.is_empty() {
+            return self.send_event(first);
+        }
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(queued) = next {
+            self.queue_event(queued);
+            taken += 1;
+            if taken >= READ_BATCH_MAX
+                || self.held_back.is_some()
+                || self.socket.unflushed() > UNFLUSHED_BYTES_MAX
+            {
+                return;
+            }
+            next = self.outbox.next();
+        }
+    }
+
+    fn send_event(&mut self, queued: Queued) {
+        if let Framed::Shared(frame) = queued.framed()
+            && self.link.is_live()
+            && !self.lacks_room()
+        {
+            self.events_unflushed += queued.cost();
+            self.socket.send_frame(frame);
+        } else {
+            self.queue_event(queued);
+        }
+    }
+
+    fn queue_event(&mut self, queued: Queued) {
         // What was queued for an authority that is gone is not for this peer any more.
         if !self.link.is_live() {
             return;
         }
-        let mut next = first;
-        let mut taken = 0;
-        while let Some(queued) = next {
-            // Many may have been woken for one event; not all of them have room for it.
-            if self.lacks_room() {
-                self.held_back = Some(queued);
-                return;
-            }
-            self.events_unflushed += queued.cost();
-            self.socket.queue(queued.message());
-            taken += 1;
-            if taken >= READ_BATCH_MAX || self.socket.unflushed() > UNFLUSHED_BYTES_MAX {
-                return;
-            }
-            next = self.outbox.try_recv().ok();
+        // Many may have been woken for one event; not all of them have room for it.
+        if self.lacks_room() {
+            self.held_back = Some(queued);
+            return;
         }
+        self.events_unflushed += queued.cost();
+        put(&mut self.socket, &queued);
     }
 
     /// Reads, and says how much is held of what came. Where that is too much for all of them,
@@ -518,7 +547,7 @@ impl Session {
     fn read(&mut self) {
         // What a request starts is started where everything else runs.
         let home = self.home.clone();
-        let _here = home.enter();
+        let _here = home.as_ref().map(Handle::enter);
         let before = self.incoming();
         self.read_batch();
         let held = self.incoming();
@@ -698,7 +727,10 @@ impl Session {
         }
         self.gateway.hub.end_slowest();
         match reply.outcome {
-            Ok(payload) => self.socket.queue(frame::response_ok(id, &payload).into()),
+            Ok(payload) => {
+                let pieces = frame::response_ok_pieces(id, &payload);
+                self.socket.queue_pieces(&pieces);
+            }
             Err(error) => self.refuse(id, method, &error),
         }
         if let Some(rest) = reply.rest {
@@ -730,7 +762,7 @@ impl Session {
                 "refused"
             );
         }
-        self.socket.queue(frame::response_error(id, error).into());
+        self.socket.queue(&frame::response_error(id, error));
     }
 
     /// Its authority is over: with the words of whoever ended it, if somebody did.
@@ -798,6 +830,14 @@ impl Session {
     }
 }
 
+/// Queues an event in a socket.
+fn put(socket: &mut Socket, queued: &Queued) {
+    match queued.framed() {
+        Framed::Shared(frame) => socket.queue_frame(frame),
+        Framed::Own(pieces) => socket.queue_pieces(&pieces),
+    }
+}
+
 /// Lets requests that were begun come to their end with nobody waiting for the answers.
 fn carry_through(in_flight: FuturesUnordered<InFlight>) {
     let begun: FuturesUnordered<InFlight> =
@@ -817,6 +857,11 @@ async fn ready(socket: &Socket, reads: bool, may_have_more: bool) -> std::io::Re
     socket.ready(reads).await
 }
 
+/// Waits. (A timer that is not waited for is not made.)
+async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
 /// Waits until then, or for ever.
 async fn until(then: Option<Instant>) {
     match then {
@@ -826,9 +871,9 @@ async fn until(then: Option<Instant>) {
 }
 
 /// The next finished request. Never finishes while there is none.
-async fn next_done(in_flight: &mut FuturesUnordered<InFlight>, home: &Handle) -> Done {
+async fn next_done(in_flight: &mut FuturesUnordered<InFlight>, home: Option<&Handle>) -> Done {
     poll_fn(|context| {
-        let _here = home.enter();
+        let _here = home.map(Handle::enter);
         match Pin::new(&mut *in_flight).poll_next(context) {
             Poll::Ready(Some(done)) => Poll::Ready(done),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,

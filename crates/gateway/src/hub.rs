@@ -6,203 +6,28 @@
 //! its bytes: a droppable event is skipped for a slow receiver, any other closes it. How a session
 //! is to end stands beside its outbox, so that a receiver that reads nothing is ended all the same.
 
+mod event;
+mod link;
+
+pub(crate) use event::{Framed, Queued};
+pub(crate) use link::{Caps, Link, News, Outbox, Principal, WATCHED_MAX, Watch};
+
 use std::{
-    collections::{HashMap, HashSet},
-    future::poll_fn,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use clawgate_core::{
-    DeviceId, Dialect, Role,
-    authz::{Grant, Peer},
-};
+use clawgate_core::{DeviceId, Dialect, Role, authz::Grant};
 use clawgate_protocol::{
     event::{Event, Gate},
-    frame::{BUFFERED_BYTES_MAX, EventParts, StateVersion},
-};
-use futures_util::task::AtomicWaker;
-use tokio::sync::mpsc;
-use tungstenite::Utf8Bytes;
-
-use crate::{
-    load::{Held, OUTGOING_BYTES_MAX, Share, UNCOUNTED_BYTES},
-    standing::Standing,
+    frame::StateVersion,
 };
 
-/// What a queued message costs beside its bytes: its slot and its allocation. Counted, so that
-/// many small messages are bounded like few large ones.
-const MESSAGE_COST: usize = 128;
-/// Messages in one outbox at most. Each costs something, so the bound in bytes is met first.
-const OUTBOX_MESSAGES_MAX: usize = BUFFERED_BYTES_MAX / MESSAGE_COST + 2;
-
-/// Room of one place in an outbox, which is its receiver's own.
-const PLACE_BYTES: usize = size_of::<Queued>();
-
-/// Places in outboxes, counted for all who may get an event before the first of them does: a count that
-/// thousands change one by one is what they would wait for.
-#[derive(Debug)]
-struct Places<'a> {
-    held: &'a Held,
-    reserved: usize,
-    taken: usize,
-}
-
-impl<'a> Places<'a> {
-    fn for_at_most(receivers: usize, held: &'a Held) -> Self {
-        held.put(receivers * PLACE_BYTES);
-        Self {
-            held,
-            reserved: receivers,
-            taken: 0,
-        }
-    }
-}
-
-impl Drop for Places<'_> {
-    fn drop(&mut self) {
-        self.held
-            .take_back((self.reserved - self.taken) * PLACE_BYTES);
-    }
-}
-
-/// An event, encoded once and held once for all who are to get it.
-#[derive(Debug)]
-struct Encoded {
-    parts: EventParts,
-    /// Made when the first receiver takes it.
-    whole: OnceLock<Whole>,
-    held: Held,
-    _share: Share,
-}
-
-/// The whole message as all of those get it who count it alike: on wire 3 everybody does, on wire 4
-/// those that heard of as many events before.
-#[derive(Debug)]
-struct Whole {
-    seq: Option<u64>,
-    text: Utf8Bytes,
-    _share: Share,
-}
-
-impl Encoded {
-    fn message(&self, seq: Option<u64>) -> Utf8Bytes {
-        let whole = self.whole.get_or_init(|| {
-            let text = Utf8Bytes::from(self.parts.frame(seq));
-            Whole {
-                seq,
-                _share: self.held.share(text.len()),
-                text,
-            }
-        });
-        if whole.seq == seq {
-            whole.text.clone()
-        } else {
-            self.parts.frame(seq).into()
-        }
-    }
-}
-
-/// An event in an outbox, with its number there.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    event: Arc<Encoded>,
-    seq: Option<u64>,
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.event.held.take_back(PLACE_BYTES);
-    }
-}
-
-impl Queued {
-    /// For a receiver whose place is [reserved](Places).
-    fn new(event: &Arc<Encoded>, seq: Option<u64>, places: &mut Places<'_>) -> Self {
-        places.taken += 1;
-        Self {
-            event: Arc::clone(event),
-            seq,
-        }
-    }
-
-    /// The message that goes to the peer.
-    pub(crate) fn message(&self) -> Utf8Bytes {
-        self.event.message(self.seq)
-    }
-
-    /// What it counts against [`BUFFERED_BYTES_MAX`] until it is flushed.
-    pub(crate) fn cost(&self) -> usize {
-        self.event.parts.head.len() + self.event.parts.tail.len() + MESSAGE_COST
-    }
-}
-
-/// Whether a session was told to end. Its one waiter looks at this at every wake-up, which a list of
-/// waiters would make dear.
-#[derive(Debug, Default)]
-struct Told {
-    is_told: AtomicBool,
-    waiter: AtomicWaker,
-}
-
-impl Told {
-    fn tell(&self) {
-        self.is_told.store(true, Ordering::Release);
-        self.waiter.wake();
-    }
-
-    fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        // Before it is looked at, so that who tells in between wakes it.
-        self.waiter.register(context.waker());
-        if self.is_told.load(Ordering::Acquire) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-/// How a session is to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    pub code: u16,
-    pub reason: String,
-    /// Whether the events that are queued go out before the close; otherwise they are dropped.
-    pub after_queue: bool,
-}
-
-impl Ending {
-    fn at_once(code: u16, reason: &str) -> Self {
-        Self {
-            code,
-            reason: reason.to_owned(),
-            after_queue: false,
-        }
-    }
-}
-
-/// What a client can make use of, as it said at connect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Caps {
-    /// `tool-events`: steps of tools.
-    pub tool_events: bool,
-    /// `session-scoped-events` of wire 4: turns of the sessions that it asked for, and no others.
-    pub only_own_sessions: bool,
-}
-
-impl Caps {
-    /// From the words of a connect; unknown ones are as good as absent.
-    pub(crate) fn of(words: &[String], dialect: Dialect) -> Self {
-        let has = |cap: &str| words.iter().any(|word| word == cap);
-        Self {
-            tool_events: has("tool-events"),
-            only_own_sessions: dialect == Dialect::V4 && has("session-scoped-events"),
-        }
-    }
-}
+use self::{
+    event::{Encoded, Places},
+    link::Ending,
+};
+use crate::load::{Held, OUTGOING_BYTES_MAX, UNCOUNTED_BYTES};
 
 /// How an event of [`Hub::publish_if`] goes.
 #[derive(Clone, Copy, Debug)]
@@ -212,155 +37,6 @@ pub(crate) struct Way {
     pub numbered: bool,
     /// Whether it is skipped for a slow receiver.
     pub droppable: bool,
-}
-
-/// Who a session is: its authority and what the authority rests on.
-#[derive(Debug)]
-pub(crate) struct Principal {
-    pub conn_id: String,
-    pub dialect: Dialect,
-    pub grant: Grant,
-    /// The proven device.
-    pub device_id: Option<DeviceId>,
-    /// The API token that it came with.
-    pub api_token: Option<String>,
-    /// When that token ends, and the session with it.
-    pub expires_at_ms: Option<i64>,
-    /// The pending request that would add what is missing.
-    pub pending_request: Option<String>,
-    /// Where it comes from.
-    pub peer: Peer,
-    /// Address for logs.
-    pub address: String,
-    pub client_id: String,
-    pub client_mode: String,
-    pub caps: Caps,
-    /// What is looked at again when another configuration holds.
-    pub standing: Option<Box<Standing>>,
-}
-
-impl Principal {
-    /// How logs and the audit trail name it.
-    pub(crate) fn actor(&self) -> String {
-        if let Some(token) = &self.api_token {
-            return format!("api-token {token}");
-        }
-        match &self.device_id {
-            Some(device) => format!(
-                "device {}",
-                &device.as_str()[..12.min(device.as_str().len())]
-            ),
-            None => format!("{} {}", self.grant.basis().as_str(), self.client_id),
-        }
-    }
-}
-
-/// Keys of one connection's [`Watch`] at most.
-pub(crate) const WATCHED_MAX: usize = 256;
-
-/// What a connection asked to hear of.
-#[derive(Debug, Default)]
-pub(crate) struct Watch {
-    /// Every changed session.
-    pub sessions: bool,
-    /// Messages of these sessions, by canonical key.
-    pub messages: HashSet<String>,
-}
-
-/// A live session, shared between its connection and the hub.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub principal: Principal,
-    /// Cleared before a mutating call answers; dispatch looks at it before every call.
-    live: AtomicBool,
-    /// What is in the outbox, or queued and unflushed, costs this much.
-    buffered: AtomicUsize,
-    /// Bytes that its socket holds for events and answers.
-    in_socket: AtomicUsize,
-    /// Bytes of its messages that are coming in, and of its requests that wait.
-    incoming: AtomicUsize,
-    outbox: mpsc::Sender<Queued>,
-    /// Set once: the first reason to end is the one that is told.
-    ending: OnceLock<Ending>,
-    told: Told,
-    watch: Mutex<Watch>,
-}
-
-impl Link {
-    /// A link that nobody is at the other end of: an agent's own, for what it asks the gateway
-    /// while a turn of it runs. It is not in the hub and hears of nothing.
-    pub(crate) fn unconnected(principal: Principal) -> Self {
-        Self {
-            principal,
-            live: AtomicBool::new(true),
-            buffered: AtomicUsize::new(0),
-            in_socket: AtomicUsize::new(0),
-            incoming: AtomicUsize::new(0),
-            outbox: mpsc::channel(1).0,
-            ending: OnceLock::new(),
-            told: Told::default(),
-            watch: Mutex::default(),
-        }
-    }
-
-    /// Whether its authority still stands. Also looked at inside write transactions.
-    pub(crate) fn is_live(&self) -> bool {
-        self.live.load(Ordering::Acquire)
-    }
-
-    /// The same for an act that hands authority on, asked inside the transaction that does it: acts
-    /// and revocations are put in one order there, so none slips in behind the revocation.
-    pub(crate) fn may_act(&self, now_ms: i64) -> bool {
-        let lasts = self.principal.expires_at_ms.is_none_or(|at| now_ms < at);
-        self.is_live() && lasts
-    }
-
-    /// The connection took this much off its hands.
-    pub(crate) fn sent(&self, cost: usize) {
-        self.buffered.fetch_sub(cost, Ordering::AcqRel);
-    }
-
-    /// Its socket holds this much for what it is told.
-    pub(crate) fn waits(&self, in_socket: usize) {
-        self.in_socket.store(in_socket, Ordering::Release);
-    }
-
-    /// What waits for it, here or in the socket's buffer.
-    fn backlog(&self) -> usize {
-        let in_socket = self.in_socket.load(Ordering::Acquire);
-        self.buffered.load(Ordering::Acquire).max(in_socket)
-    }
-
-    /// The connection holds this much of what it was sent.
-    pub(crate) fn holds(&self, incoming: usize) {
-        self.incoming.store(incoming, Ordering::Release);
-    }
-
-    /// How it is to end, once that is known.
-    pub(crate) fn ending(&self) -> Option<&Ending> {
-        self.ending.get()
-    }
-
-    /// Waits until it is known how it is to end. Cancel-safe; for its connection alone.
-    pub(crate) async fn ended(&self) {
-        poll_fn(|context| self.told.poll(context)).await;
-    }
-
-    /// What it asked to hear of.
-    pub(crate) fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Its authority is gone from now on: no further call, no further event. Its close comes with
-    /// [`Hub::revoke`], or when what it began before is answered.
-    fn cut(&self) {
-        self.live.store(false, Ordering::Release);
-    }
-
-    fn end(&self, ending: Ending) {
-        let _ = self.ending.set(ending);
-        self.told.tell();
-    }
 }
 
 /// The events that a session may hear, looked up once: neither its grant nor the gates change.
@@ -444,30 +120,19 @@ impl Hub {
 
     /// Registers a session. Events from now on are in the returned outbox. `None` when authority
     /// was taken away since `judged_at`: it may have been this one's, and nobody would end it.
-    pub(crate) fn join(
-        &self,
-        principal: Principal,
-        judged_at: u64,
-    ) -> Option<(Arc<Link>, mpsc::Receiver<Queued>)> {
-        let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES_MAX);
-        let link = self.enter(principal, judged_at, outbox, true)?;
-        Some((link, receiver))
+    pub(crate) fn join(&self, principal: Principal, judged_at: u64) -> Option<(Arc<Link>, Outbox)> {
+        let link = self.enter(principal, judged_at, true)?;
+        let outbox = Outbox::of(&link);
+        Some((link, outbox))
     }
 
     /// Registers who makes a request over HTTP, for as long as it goes on: found by whoever takes
     /// authority away, told no event. `None` as in [`Self::join`].
     pub(crate) fn join_unheard(&self, principal: Principal, judged_at: u64) -> Option<Arc<Link>> {
-        let (outbox, _) = mpsc::channel(1);
-        self.enter(principal, judged_at, outbox, false)
+        self.enter(principal, judged_at, false)
     }
 
-    fn enter(
-        &self,
-        principal: Principal,
-        judged_at: u64,
-        outbox: mpsc::Sender<Queued>,
-        listens: bool,
-    ) -> Option<Arc<Link>> {
+    fn enter(&self, principal: Principal, judged_at: u64, listens: bool) -> Option<Arc<Link>> {
         let key = principal.conn_id.clone();
         // A request over HTTP has authority that can be taken away, and nowhere to be told anything.
         let hears = if listens {
@@ -476,17 +141,7 @@ impl Hub {
             Hears::NOTHING
         };
         let dialect = principal.dialect;
-        let link = Arc::new(Link {
-            principal,
-            live: AtomicBool::new(true),
-            buffered: AtomicUsize::new(0),
-            in_socket: AtomicUsize::new(0),
-            incoming: AtomicUsize::new(0),
-            outbox,
-            ending: OnceLock::new(),
-            told: Told::default(),
-            watch: Mutex::default(),
-        });
+        let link = Arc::new(Link::new(principal));
         let member = Member {
             link: Arc::clone(&link),
             hears,
@@ -543,7 +198,7 @@ impl Hub {
     /// make room enough.
     pub(crate) fn end_largest_sender(&self, of: &Held) {
         let guard = self.lock();
-        let incoming = |link: &Link| link.incoming.load(Ordering::Acquire);
+        let incoming = |link: &Link| link.incoming();
         let links = || guard.links.values().map(|member| &member.link);
         let going = links().filter(|link| !link.is_live());
         if !of.is_full_without(going.map(|link| incoming(link)).sum()) {
@@ -559,14 +214,7 @@ impl Hub {
     }
 
     fn encode(&self, event: Event, payload: &str, version: Option<StateVersion>) -> Arc<Encoded> {
-        let parts = EventParts::new(event.name(), payload, version);
-        let share = self.outgoing.share(parts.head.len() + parts.tail.len());
-        Arc::new(Encoded {
-            parts,
-            whole: OnceLock::new(),
-            held: self.outgoing.clone(),
-            _share: share,
-        })
+        Encoded::new(event.name(), payload, version, &self.outgoing)
     }
 
     /// How many sessions there are.
@@ -602,6 +250,44 @@ impl Hub {
         self.send(event, v3.as_ref(), &v4);
     }
 
+    /// Sends events of one kind to everybody who may see them, in this order and all at once: a
+    /// receiver wakes up once and writes once.
+    pub(crate) fn publish_all(&self, event: Event, payloads: &[String]) {
+        let all: Vec<Arc<Encoded>> = payloads
+            .iter()
+            .map(|payload| self.encode(event, payload, None))
+            .collect();
+        match &*all {
+            [] => return,
+            [one] => return self.send(event, Some(one), one),
+            _ => {}
+        }
+        let mut guard = self.lock();
+        let sessions = &mut *guard;
+        let mut places = Places::for_at_most(sessions.links.len() * all.len(), &self.outgoing);
+        for member in sessions.links.values_mut() {
+            let link = &member.link;
+            if !member.hears.includes(event) || !link.is_live() {
+                continue;
+            }
+            let seq = match member.dialect {
+                Dialect::V3 => sessions.seq,
+                Dialect::V4 => {
+                    let before = member.seq;
+                    member.seq += all.len() as u64;
+                    before
+                }
+            };
+            let queued = (seq + 1..)
+                .zip(&all)
+                .map(|(seq, encoded)| Queued::new(encoded, Some(seq), &mut places));
+            link.deliver(event.droppable(), queued);
+        }
+        sessions.seq += all.len() as u64;
+        drop(places);
+        self.end_slowest_of(sessions);
+    }
+
     fn send(&self, event: Event, v3: Option<&Arc<Encoded>>, v4: &Arc<Encoded>) {
         let mut guard = self.lock();
         let sessions = &mut *guard;
@@ -624,7 +310,7 @@ impl Hub {
                     Queued::new(v4, Some(member.seq), &mut places)
                 }
             };
-            deliver(link, event.droppable(), queued);
+            link.deliver(event.droppable(), std::iter::once(queued));
         }
         drop(places);
         self.end_slowest_of(sessions);
@@ -652,7 +338,7 @@ impl Hub {
                     }
                 };
                 let queued = Queued::new(&encoded, seq, &mut places);
-                deliver(link, event.droppable(), queued);
+                link.deliver(event.droppable(), std::iter::once(queued));
             }
         }
         drop(places);
@@ -698,7 +384,7 @@ impl Hub {
                     Queued::new(encoded, Some(member.seq), &mut places)
                 }
             };
-            deliver(link, droppable, queued);
+            link.deliver(droppable, std::iter::once(queued));
         }
         drop(places);
         self.end_slowest_of(sessions);
@@ -716,7 +402,9 @@ impl Hub {
         }
         let mut places = Places::for_at_most(1, &self.outgoing);
         let queued = Queued::new(&encoded, None, &mut places);
-        deliver(&member.link, event.droppable(), queued);
+        member
+            .link
+            .deliver(event.droppable(), std::iter::once(queued));
         drop(places);
         self.end_slowest_of(&guard);
         member.link.is_live()
@@ -744,10 +432,9 @@ impl Hub {
             let link = &member.link;
             if concerned(&link.principal) {
                 link.cut();
-                // The first reason is the one that is told.
-                let _ = link.ending.set(ending.clone());
+                link.will_end(ending.clone());
                 if now {
-                    link.told.tell();
+                    link.tell();
                 }
                 cut += 1;
             }
@@ -782,30 +469,19 @@ impl Hub {
     }
 }
 
-fn deliver(link: &Link, droppable: bool, queued: Queued) {
-    // As in the original, the backlog is looked at before the event is added to it.
-    if link.buffered.load(Ordering::Acquire) > BUFFERED_BYTES_MAX {
-        if !droppable {
-            link.cut();
-            link.end(Ending::at_once(1008, "slow consumer"));
-        }
-        return;
-    }
-    link.buffered.fetch_add(queued.cost(), Ordering::AcqRel);
-    // Its connection may be gone already; it leaves the hub in a moment.
-    let _ = link.outbox.try_send(queued);
-}
-
 #[cfg(test)]
 mod tests {
     use clawgate_core::{
         Scope, ScopeSet,
         authz::{
-            self, Browser, Check, Credentials, Declared, Evidence, Outcome, Policy, Proof, Record,
+            self, Browser, Check, Credentials, Declared, Evidence, Outcome, Peer, Policy, Proof,
+            Record,
         },
     };
+    use clawgate_protocol::frame::BUFFERED_BYTES_MAX;
 
     use super::*;
+    use crate::websocket;
 
     fn principal(conn_id: &str) -> Principal {
         let evidence = Evidence {
@@ -842,7 +518,7 @@ mod tests {
         }
     }
 
-    fn join(hub: &Hub, conn_id: &str) -> (Arc<Link>, mpsc::Receiver<Queued>) {
+    fn join(hub: &Hub, conn_id: &str) -> (Arc<Link>, Outbox) {
         hub.join(principal(conn_id), hub.revocations())
             .expect("nothing was revoked meanwhile")
     }
@@ -859,7 +535,7 @@ mod tests {
         assert!(!gone.is_live());
         assert!(stays.is_live());
         hub.publish(Event::Tick, "{}", None);
-        assert!(outbox.try_recv().is_err(), "it hears nothing more");
+        assert!(outbox.next().is_none(), "it hears nothing more");
         assert!(
             hub.join(principal("new"), judged_at).is_none(),
             "what was judged before is judged again"
@@ -900,23 +576,73 @@ mod tests {
         let queued: Vec<Queued> = outboxes
             .iter_mut()
             .map(|outbox| {
-                let all = std::iter::from_fn(|| outbox.try_recv().ok());
+                let all = std::iter::from_fn(|| outbox.next());
                 all.last().unwrap()
             })
             .collect();
-        let messages: Vec<Utf8Bytes> = queued.iter().map(Queued::message).collect();
+        let frames: Vec<Vec<u8>> = queued
+            .iter()
+            .map(|queued| match queued.framed() {
+                Framed::Shared(frame) => frame.to_vec(),
+                Framed::Own(pieces) => websocket::text_frame(&pieces.concat()),
+            })
+            .collect();
         let seq = |at: usize| {
-            let text = messages[at].as_str();
+            let text = String::from_utf8_lossy(&frames[at][2..]);
             assert!(text.starts_with(r#"{"type":"event","event":"health","payload":{"ok":true}"#));
             text.rsplit_once(r#""seq":"#).unwrap().1.to_owned()
         };
         assert_eq!([seq(0), seq(1), seq(2), seq(3)], ["2}", "2}", "2}", "1}"]);
-        let shared = |at: usize| messages[at].as_str().as_ptr();
+        let shared = |at: usize| match queued[at].framed() {
+            Framed::Shared(frame) => Some(frame.as_ptr()),
+            Framed::Own(_) => None,
+        };
+        assert!(shared(0).is_some(), "the first who takes it");
         assert_eq!(shared(0), shared(2), "one text for both of wire 3");
         let held = hub.outgoing.clone();
         assert!(held.bytes() > 0);
-        drop((messages, queued, outboxes));
+        drop((queued, outboxes));
         assert_eq!(held.bytes(), 0, "what nobody holds is not counted");
+    }
+
+    #[test]
+    fn events_that_go_together_are_numbered_as_if_they_went_one_by_one() {
+        let (together, apart) = (Hub::default(), Hub::default());
+        let payloads = [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#].map(str::to_owned);
+        let told = |hub: &Hub, tell: &dyn Fn()| {
+            let mut outboxes = Vec::new();
+            for (conn_id, dialect) in [("3", Dialect::V3), ("4", Dialect::V4), ("c", Dialect::V4)] {
+                let principal = Principal {
+                    dialect,
+                    ..principal(conn_id)
+                };
+                let (_link, outbox) = hub.join(principal, hub.revocations()).unwrap();
+                outboxes.push(outbox);
+                hub.publish(Event::Tick, "{}", None);
+            }
+            tell();
+            hub.publish(Event::Tick, "{}", None);
+            let texts = |outbox: &mut Outbox| {
+                let queued = std::iter::from_fn(|| outbox.next());
+                let text = |queued: Queued| match queued.framed() {
+                    Framed::Shared(frame) => String::from_utf8_lossy(&frame[2..]).into_owned(),
+                    Framed::Own(pieces) => pieces.concat(),
+                };
+                queued.map(text).collect::<Vec<String>>()
+            };
+            outboxes.iter_mut().map(texts).collect::<Vec<_>>()
+        };
+        let at_once = told(&together, &|| {
+            together.publish_all(Event::Health, &payloads);
+        });
+        let one_by_one = told(&apart, &|| {
+            for payload in &payloads {
+                apart.publish(Event::Health, payload, None);
+            }
+        });
+        assert_eq!(at_once, one_by_one);
+        assert_eq!(at_once[2].len(), 5);
+        assert_eq!(together.outgoing.bytes(), 0, "what was taken is given back");
     }
 
     #[test]
@@ -985,7 +711,7 @@ mod tests {
             hub.publish(Event::Tick, &payload, None);
         }
         assert!(link.is_live(), "what may be dropped ends nobody");
-        assert!(link.buffered.load(Ordering::Acquire) < BUFFERED_BYTES_MAX + 2_000);
+        assert!(link.buffered() < BUFFERED_BYTES_MAX + 2_000);
         hub.publish(Event::Health, "{}", None);
         assert!(!link.is_live());
         let ending = link.ending().unwrap();
@@ -995,7 +721,7 @@ mod tests {
         );
         assert!(!ending.after_queue);
         let mut queued = 0;
-        while outbox.try_recv().is_ok() {
+        while outbox.next().is_some() {
             queued += 1;
         }
         assert!(queued > 40_000, "{queued}");

@@ -690,6 +690,13 @@ impl Scheduler {
             }
         };
         answers.give(Ok(()));
+        // All that was written is told at once: who hears it wakes up and is written to once. A run begins
+        // after it was told that it does.
+        let mut events = Vec::new();
+        for written in &written {
+            tell(written, &mut events);
+        }
+        self.hub.publish_all(Event::Cron, &events);
         let mut stops = stops.into_iter().peekable();
         let (mut queued, mut posted) = (false, false);
         for (number, written) in written.into_iter().enumerate() {
@@ -698,7 +705,9 @@ impl Scheduler {
             }
             queued |= written.has_queued();
             posted |= written.has_posted();
-            self.tell(written);
+            if let Written::Claimed(fire, run_id, definition) = written {
+                self.start(&fire, &run_id, &definition);
+            }
         }
         for (_, run_seq, reason) in stops {
             self.stop(run_seq, reason);
@@ -716,67 +725,6 @@ impl Scheduler {
             live.stopped.get_or_insert(reason);
             live.stop.cancel();
         }
-    }
-
-    /// Events and starts that follow from what was written.
-    fn tell(&mut self, written: Written) {
-        match written {
-            Written::Claimed(fire, run_id, definition) => {
-                self.publish(&CronEvent {
-                    job_id: fire.job_id.to_string(),
-                    action: "started".to_owned(),
-                    run_at_ms: Some(fire.started_at_ms),
-                    run_id: Some(run_id.to_string()),
-                    slot_ms: fire.slot_ms,
-                    ..CronEvent::default()
-                });
-                self.start(&fire, &run_id, &definition);
-            }
-            Written::Recorded(record, run_id) => {
-                tracing::info!(
-                    job = %record.job_id, run = %run_id, slots = record.count,
-                    reason = record.reason.as_str(), "a slot does not run"
-                );
-                self.publish(&batch::recorded(&record, &run_id));
-            }
-            Written::Settled {
-                settle,
-                ending,
-                settled,
-                ..
-            } => {
-                let event = batch::finished(&settle, &ending, &settled);
-                tracing::info!(
-                    job = %settle.job_id, run = %settled.run_id, status = event.status,
-                    duration_ms = settled.duration_ms, error = ending.error, "a run ended"
-                );
-                self.publish(&event);
-                if settle.delete {
-                    self.gone(&settle.job_id);
-                }
-            }
-            Written::Kept {
-                id,
-                added,
-                next_run_at_ms,
-            } => {
-                self.publish(&CronEvent {
-                    job_id: id.to_string(),
-                    action: if added { "added" } else { "updated" }.to_owned(),
-                    next_run_at_ms,
-                    ..CronEvent::default()
-                });
-            }
-            Written::Removed(id) => self.gone(&id),
-        }
-    }
-
-    fn gone(&self, id: &JobId) {
-        self.publish(&CronEvent {
-            job_id: id.to_string(),
-            action: "removed".to_owned(),
-            ..CronEvent::default()
-        });
     }
 
     fn start(&mut self, fire: &Fire, run_id: &RunId, definition: &str) {
@@ -800,9 +748,63 @@ impl Scheduler {
         };
         self.live.insert(handle.id(), live);
     }
+}
 
-    fn publish(&self, event: &CronEvent) {
-        self.hub.publish(Event::Cron, &to_json(event), None);
+/// What is to be told of what was written: lines of the log, and events.
+fn tell(written: &Written, events: &mut Vec<String>) {
+    let event = match written {
+        Written::Claimed(fire, run_id, _) => CronEvent {
+            job_id: fire.job_id.to_string(),
+            action: "started".to_owned(),
+            run_at_ms: Some(fire.started_at_ms),
+            run_id: Some(run_id.to_string()),
+            slot_ms: fire.slot_ms,
+            ..CronEvent::default()
+        },
+        Written::Recorded(record, run_id) => {
+            tracing::info!(
+                job = %record.job_id, run = %run_id, slots = record.count,
+                reason = record.reason.as_str(), "a slot does not run"
+            );
+            batch::recorded(record, run_id)
+        }
+        Written::Settled {
+            settle,
+            ending,
+            settled,
+            ..
+        } => {
+            let event = batch::finished(settle, ending, settled);
+            tracing::info!(
+                job = %settle.job_id, run = %settled.run_id, status = event.status,
+                duration_ms = settled.duration_ms, error = ending.error, "a run ended"
+            );
+            events.push(to_json(&event));
+            if !settle.delete {
+                return;
+            }
+            gone(&settle.job_id)
+        }
+        Written::Kept {
+            id,
+            added,
+            next_run_at_ms,
+        } => CronEvent {
+            job_id: id.to_string(),
+            action: if *added { "added" } else { "updated" }.to_owned(),
+            next_run_at_ms: *next_run_at_ms,
+            ..CronEvent::default()
+        },
+        Written::Removed(id) => gone(id),
+    };
+    events.push(to_json(&event));
+}
+
+fn gone(id: &JobId) -> CronEvent {
+    CronEvent {
+        job_id: id.to_string(),
+        action: "removed".to_owned(),
+        ..CronEvent::default()
     }
 }
 

@@ -4,15 +4,29 @@
 //! non-blocking reads and writes; the connection's loop asks tokio when the stream is ready. So
 //! the size limit can change on the open socket, everything that is queued in one wake-up goes
 //! out in one write, and each step can be dropped without losing a byte.
+//! Texts that go out are put together in a buffer of our own, with the library's headers before them:
+//! an answer is copied once, and an event that thousands get is framed once and written as it is.
+//! Pings, pongs and closes go through the library's buffer; no frame begins in one buffer before the
+//! one that was begun in the other is written.
 //! See `docs/decisions/001-websocket.md`.
 
-use std::io::{self, Read, Write};
+use std::{
+    future::poll_fn,
+    io::{self, Read, Write},
+    task::Poll,
+};
 
-use tokio::{io::Interest, net::TcpStream};
+use tokio::net::TcpStream;
 use tungstenite::{
     Message, Utf8Bytes,
     error::{CapacityError, Error, ProtocolError},
-    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext, frame::coding::CloseCode},
+    protocol::{
+        CloseFrame, Role, WebSocketConfig, WebSocketContext,
+        frame::{
+            FrameHeader,
+            coding::{CloseCode, Data, OpCode},
+        },
+    },
 };
 
 use crate::load::{Held, Share, UNCOUNTED_BYTES};
@@ -21,6 +35,9 @@ use crate::load::{Held, Share, UNCOUNTED_BYTES};
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Bytes that are taken from the stream before it is looked at how much is held.
 const READ_AT_ONCE_BYTES: usize = 64 * 1024;
+
+/// The longest header of a frame that is not masked.
+const HEADER_BYTES_MAX: usize = 10;
 
 /// What came in.
 #[derive(Debug)]
@@ -40,6 +57,15 @@ pub(crate) enum Incoming {
     TooLarge,
     /// The peer broke the WebSocket protocol; close with this code.
     Broken(u16),
+}
+
+/// What the context holds that goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Controls {
+    None,
+    Queued,
+    /// Something is written in part.
+    Begun,
 }
 
 /// Follows the frames of a stream, to know what is held of the message that is coming in, and when
@@ -142,8 +168,12 @@ struct Io<'a> {
     frames: &'a mut Frames,
     /// Bytes that may be read yet.
     left: usize,
+    /// Whether it may be written: not while texts wait, the first of which may be written in part.
+    may_write: bool,
     /// Bytes that were written.
     written: usize,
+    /// Whether something is left that was to be written.
+    is_refused: bool,
 }
 
 impl Read for Io<'_> {
@@ -165,9 +195,14 @@ impl Read for Io<'_> {
 
 impl Write for Io<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let bytes = self.stream.try_write(buffer)?;
-        self.written += bytes;
-        Ok(bytes)
+        let written = if self.may_write {
+            self.stream.try_write(buffer)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        self.is_refused = matches!(&written, Err(error) if is_not_yet(error));
+        self.written += written.as_ref().copied().unwrap_or_default();
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -183,15 +218,18 @@ pub(crate) struct Socket {
     message_bytes_max: usize,
     /// Whether every whole frame that came was taken out of the buffer.
     drained: bool,
+    /// Texts that go out, as frames. They go before what the context holds.
+    out: Vec<u8>,
+    /// How much of that is written.
+    out_written: usize,
+    controls: Controls,
     /// Bytes queued since the last complete flush.
     unflushed: usize,
-    /// The most that was queued at once. The write buffer keeps as much.
-    most_unflushed: usize,
     /// Bytes written in all.
     written: u64,
     ended: bool,
-    /// What its buffers may keep.
-    kept_bytes: usize,
+    /// What the buffer for reading may keep, and that for writing.
+    kept: [usize; 2],
     /// What counts of it among all.
     counted: Option<CountedBytes>,
 }
@@ -222,11 +260,13 @@ impl Socket {
             frames,
             message_bytes_max,
             drained: false,
+            out: Vec::new(),
+            out_written: 0,
+            controls: Controls::None,
             unflushed: 0,
-            most_unflushed: 0,
             written: 0,
             ended: false,
-            kept_bytes: UNCOUNTED_BYTES,
+            kept: [UNCOUNTED_BYTES; 2],
             counted: None,
         }
     }
@@ -241,11 +281,10 @@ impl Socket {
     }
 
     fn count(&mut self) {
-        self.most_unflushed = self.most_unflushed.max(self.unflushed);
         if let Some(counted) = &mut self.counted {
             let over = |bytes: usize| bytes.saturating_sub(UNCOUNTED_BYTES);
             counted.incoming.set(over(self.frames.held()));
-            counted.outgoing.set(over(self.most_unflushed));
+            counted.outgoing.set(over(self.out.capacity()));
         }
     }
 
@@ -271,7 +310,7 @@ impl Socket {
 
     /// Bytes that it holds for what goes out.
     pub(crate) fn outgoing(&self) -> usize {
-        self.most_unflushed
+        self.out.capacity()
     }
 
     /// Bytes that the peer's side of the stream took so far.
@@ -288,27 +327,26 @@ impl Socket {
         });
     }
 
-    /// Waits until reading (if wanted) or flushing (if needed) can go on. Cancel-safe.
+    /// Waits until reading (if wanted) or flushing (if needed) can go on. Cancel-safe; for one task.
     pub(crate) async fn ready(&self, read: bool) -> io::Result<()> {
-        let interest = match (read, self.unflushed > 0) {
-            (true, true) => Interest::READABLE | Interest::WRITABLE,
-            (true, false) => Interest::READABLE,
-            (false, _) => Interest::WRITABLE,
-        };
-        self.stream.ready(interest).await.map(drop)
+        // The stream keeps the waker of each direction, where a waiter of its own would be entered into
+        // a list and taken out again at each wake-up.
+        poll_fn(|context| {
+            if read && let Poll::Ready(ready) = self.stream.poll_read_ready(context) {
+                return Poll::Ready(ready);
+            }
+            if self.unflushed > 0 {
+                return self.stream.poll_write_ready(context);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Takes the next message that is there.
     pub(crate) fn try_read(&mut self) -> Incoming {
-        let mut io = Io {
-            stream: &self.stream,
-            frames: &mut self.frames,
-            left: READ_AT_ONCE_BYTES,
-            written: 0,
-        };
-        let read = self.context.read(&mut io);
-        self.written += io.written as u64;
-        let may_have_more = io.left == 0;
+        let (read, left) = self.with_context(READ_AT_ONCE_BYTES, |context, io| context.read(io));
+        let may_have_more = left == 0;
         self.drained = matches!(&read, Err(Error::Io(error)) if is_not_yet(error));
         let incoming = match self.incoming_of(read) {
             Incoming::Nothing if may_have_more => Incoming::Part,
@@ -330,12 +368,14 @@ impl Socket {
             Ok(Message::Close(_)) => {
                 // The answer to the close is queued; it goes out with the next flush.
                 self.unflushed = self.unflushed.max(1);
+                self.queue_controls();
                 Incoming::Closed
             }
             Ok(Message::Ping(payload)) => {
                 // Its pong is queued by now. Counted, so that a peer that only pings and does not
                 // read is held back like any other.
                 self.unflushed += 2 + payload.len();
+                self.queue_controls();
                 Incoming::Control
             }
             Ok(Message::Pong(_) | Message::Frame(_)) => Incoming::Control,
@@ -355,30 +395,34 @@ impl Socket {
     /// Gives back what the connect and its answer took, which are longer than most that follows, as
     /// soon as nothing is in the buffers.
     pub(crate) fn begin_small(&mut self) {
-        self.kept_bytes = READ_BUFFER_BYTES / 4;
+        self.kept = [READ_BUFFER_BYTES / 4; 2];
     }
 
     /// A buffer that a large message went through, in or out, stays as large as that one was. Once
-    /// nothing is in either of them, others take their places.
+    /// nothing is in it, another takes its place.
     fn give_back_buffers(&mut self) {
-        if self.frames.largest.max(self.most_unflushed) > self.kept_bytes
+        let [kept_read, kept_written] = &mut self.kept;
+        if self.out.capacity() > *kept_written && self.out.is_empty() {
+            self.out = Vec::new();
+            *kept_written = UNCOUNTED_BYTES;
+        }
+        if self.frames.largest > *kept_read
             && self.drained
-            && self.unflushed == 0
+            && self.controls == Controls::None
             && self.frames.is_between_messages()
             && self.context.can_read()
             && self.context.can_write()
         {
             self.context = context(Vec::new(), self.message_bytes_max);
             self.frames = Frames::default();
-            self.most_unflushed = 0;
-            self.kept_bytes = UNCOUNTED_BYTES;
+            *kept_read = UNCOUNTED_BYTES;
         }
     }
 
     /// Gives back what it holds of messages that came: none of them is taken any more.
     pub(crate) fn forget_incoming(&mut self) {
         // What is to go out lies beside it, and would go with it.
-        if self.frames.held() > UNCOUNTED_BYTES && self.unflushed == 0 {
+        if self.frames.held() > UNCOUNTED_BYTES && self.controls == Controls::None {
             self.context = context(Vec::new(), self.message_bytes_max);
             self.frames = Frames::default();
             self.count();
@@ -391,31 +435,111 @@ impl Socket {
     }
 
     /// Queues a text message.
-    pub(crate) fn queue(&mut self, text: Utf8Bytes) {
-        self.unflushed += text.len();
-        let written = self.write(Message::Text(text));
-        if matches!(written, Err(error) if !matches!(&error, Error::Io(io) if is_not_yet(io))) {
-            self.ended = true;
+    pub(crate) fn queue(&mut self, text: &str) {
+        self.queue_pieces(&[text]);
+    }
+
+    /// Queues a text message that is in pieces.
+    pub(crate) fn queue_pieces(&mut self, pieces: &[impl AsRef<str>]) {
+        let length = pieces.iter().map(|piece| piece.as_ref().len()).sum();
+        self.make_room(length + HEADER_BYTES_MAX);
+        put_header(&mut self.out, length);
+        for piece in pieces {
+            self.out.extend_from_slice(piece.as_ref().as_bytes());
         }
+        self.unflushed += length;
         self.count();
     }
 
-    fn write(&mut self, message: Message) -> Result<(), Error> {
+    /// Queues a whole frame.
+    pub(crate) fn queue_frame(&mut self, frame: &[u8]) {
+        self.make_room(frame.len());
+        self.out.extend_from_slice(frame);
+        self.unflushed += frame.len();
+        self.count();
+    }
+
+    /// Writes a whole frame at once, as far as the stream takes it now. Where something is queued, it is
+    /// queued after that.
+    pub(crate) fn send_frame(&mut self, frame: &[u8]) {
+        if self.unflushed > 0 || self.ended {
+            return self.queue_frame(frame);
+        }
+        let written = match self.stream.try_write(frame) {
+            Ok(written) => written,
+            Err(error) if is_not_yet(&error) || is_interrupted(&error) => 0,
+            Err(_) => {
+                self.ended = true;
+                return;
+            }
+        };
+        self.written += written as u64;
+        if written < frame.len() {
+            self.queue_frame(frame);
+            self.out_written = written;
+        }
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.out_written > self.out.len() / 2 {
+            self.out.drain(..self.out_written);
+            self.out_written = 0;
+        }
+        // What is large already does not become twice as large for a little more.
+        if self.out.len() + bytes > UNCOUNTED_BYTES {
+            self.out.reserve_exact(bytes);
+        } else {
+            self.out.reserve(bytes);
+        }
+    }
+
+    /// Has the library do something with the stream. What it says, and how many bytes more it might have
+    /// read.
+    fn with_context<T>(
+        &mut self,
+        left: usize,
+        act: impl FnOnce(&mut WebSocketContext, &mut Io<'_>) -> T,
+    ) -> (T, usize) {
         let mut io = Io {
             stream: &self.stream,
             frames: &mut self.frames,
-            left: 0,
+            left,
+            may_write: self.out.is_empty() || self.controls == Controls::Begun,
             written: 0,
+            is_refused: false,
         };
-        let result = self.context.write(&mut io, message);
-        self.written += io.written as u64;
-        result
+        let result = act(&mut self.context, &mut io);
+        let Io {
+            left,
+            written,
+            is_refused,
+            ..
+        } = io;
+        match (is_refused, written) {
+            (true, 1..) => self.controls = Controls::Begun,
+            (false, 1..) if self.controls == Controls::Begun => self.controls = Controls::Queued,
+            _ => {}
+        }
+        self.written += written as u64;
+        (result, left)
+    }
+
+    /// The context got something that goes out.
+    fn queue_controls(&mut self) {
+        if self.controls == Controls::None {
+            self.controls = Controls::Queued;
+        }
+    }
+
+    fn write_control(&mut self, message: Message) {
+        self.queue_controls();
+        let _ = self.with_context(0, |context, io| context.write(io, message));
     }
 
     /// Queues a ping.
     pub(crate) fn queue_ping(&mut self) {
         self.unflushed += 2;
-        let _ = self.write(Message::Ping(bytes::Bytes::new()));
+        self.write_control(Message::Ping(bytes::Bytes::new()));
     }
 
     /// Queues a close frame. Nothing can be queued after it.
@@ -425,7 +549,7 @@ impl Socket {
             reason: Utf8Bytes::from(clawgate_protocol::error::close_reason(reason)),
         };
         self.unflushed += 4 + reason.len();
-        let _ = self.write(Message::Close(Some(frame)));
+        self.write_control(Message::Close(Some(frame)));
     }
 
     /// Writes what is queued, as far as the stream takes it now.
@@ -433,21 +557,48 @@ impl Socket {
         if self.unflushed == 0 || self.ended {
             return;
         }
-        let mut io = Io {
-            stream: &self.stream,
-            frames: &mut self.frames,
-            left: 0,
-            written: 0,
-        };
-        let flushed = self.context.flush(&mut io);
-        self.written += io.written as u64;
-        match flushed {
-            Ok(()) | Err(Error::ConnectionClosed) => self.unflushed = 0,
-            Err(Error::Io(error)) if is_not_yet(&error) => {}
-            Err(_) => self.ended = true,
+        match self.write_all() {
+            Ok(true) => self.unflushed = 0,
+            Ok(false) => {}
+            Err(()) => self.ended = true,
         }
         self.give_back_buffers();
         self.count();
+    }
+
+    /// Whether everything could be written.
+    fn write_all(&mut self) -> Result<bool, ()> {
+        if self.controls == Controls::Begun && !self.write_controls()? {
+            return Ok(false);
+        }
+        while self.out_written < self.out.len() {
+            match self.stream.try_write(&self.out[self.out_written..]) {
+                Ok(0) => return Err(()),
+                Ok(bytes) => {
+                    self.out_written += bytes;
+                    self.written += bytes as u64;
+                }
+                Err(error) if is_not_yet(&error) => return Ok(false),
+                Err(error) if is_interrupted(&error) => {}
+                Err(_) => return Err(()),
+            }
+        }
+        self.out.clear();
+        self.out_written = 0;
+        Ok(self.controls == Controls::None || self.write_controls()?)
+    }
+
+    /// The same for what the context holds.
+    fn write_controls(&mut self) -> Result<bool, ()> {
+        let (flushed, _) = self.with_context(0, |context, io| context.flush(io));
+        match flushed {
+            Ok(()) | Err(Error::ConnectionClosed) => {
+                self.controls = Controls::None;
+                Ok(true)
+            }
+            Err(Error::Io(error)) if is_not_yet(&error) => Ok(false),
+            Err(_) => Err(()),
+        }
     }
 
     /// Bytes that were queued and are not all written.
@@ -497,6 +648,24 @@ impl Socket {
     }
 }
 
+/// A text message as a frame.
+pub(crate) fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(text.len() + HEADER_BYTES_MAX);
+    put_header(&mut frame, text.len());
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+fn put_header(out: &mut Vec<u8>, length: usize) {
+    let header = FrameHeader {
+        opcode: OpCode::Data(Data::Text),
+        ..FrameHeader::default()
+    };
+    header
+        .format(length as u64, out)
+        .expect("writing to memory does not fail");
+}
+
 fn context(read: Vec<u8>, message_bytes_max: usize) -> WebSocketContext {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -506,6 +675,10 @@ fn context(read: Vec<u8>, message_bytes_max: usize) -> WebSocketContext {
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max));
     WebSocketContext::from_partially_read(read, Role::Server, Some(config))
+}
+
+fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
 }
 
 fn is_not_yet(error: &io::Error) -> bool {
@@ -566,5 +739,85 @@ mod tests {
         let mut frames = Frames::default();
         frames.take(&stream[..70_331]);
         assert_eq!(frames.held(), 140_000);
+    }
+
+    #[tokio::test]
+    async fn what_goes_out_arrives_whole_and_in_order_however_it_is_queued_and_cut() {
+        const MESSAGES: u32 = 4_000;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // Answers each hundredth message with a ping, so that pongs go out in between.
+        let client = std::thread::spawn(move || {
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            let mut client = tungstenite::WebSocket::from_raw_socket(stream, Role::Client, None);
+            let (mut texts, mut pings, mut pongs) = (0_u32, 0_u32, 0_u32);
+            loop {
+                match client.read().unwrap() {
+                    Message::Text(text) => {
+                        assert!(text.starts_with(&format!("{texts}:")), "{texts}");
+                        assert!(text.len() < 100 || text.ends_with('x'));
+                        texts += 1;
+                        if texts % 100 == 0 {
+                            client.send(Message::Ping(bytes::Bytes::new())).unwrap();
+                        }
+                    }
+                    Message::Ping(_) => pings += 1,
+                    Message::Pong(_) => pongs += 1,
+                    Message::Close(_) => return (texts, pings, pongs),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = Socket::new(stream, Vec::new(), 1 << 20);
+        let mut random = 1_u32;
+        let mut next = |of: u32| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 8) % of
+        };
+        let (mut pings, mut cut) = (0, 0);
+        for number in 0..MESSAGES {
+            let length = if next(4) == 0 {
+                next(100_000)
+            } else {
+                next(300)
+            } as usize;
+            let text = format!("{number}:{}", "x".repeat(length));
+            match next(4) {
+                0 => socket.queue(&text),
+                1 => socket.queue_pieces(&[&text[..1], &text[1..], ""]),
+                2 => socket.queue_frame(&text_frame(&text)),
+                _ => socket.send_frame(&text_frame(&text)),
+            }
+            if next(50) == 0 {
+                socket.queue_ping();
+                pings += 1;
+            }
+            if next(3) == 0 {
+                socket.try_flush();
+            }
+            cut += u32::from(socket.out_written > 0);
+            while let Incoming::Control = socket.try_read() {}
+            while socket.unflushed() > 1 << 20 {
+                socket.ready(true).await.unwrap();
+                while let Incoming::Control = socket.try_read() {}
+                socket.try_flush();
+            }
+            assert!(!socket.has_ended());
+        }
+        socket.queue_close(1000, "");
+        // What the client still sends must not be unread.
+        socket.try_flush();
+        while socket.unflushed() > 0 {
+            socket.ready(false).await.unwrap();
+            socket.try_flush();
+        }
+        let (texts, pings_seen, pongs) = tokio::task::spawn_blocking(|| client.join().unwrap())
+            .await
+            .unwrap();
+        assert_eq!((texts, pings_seen), (MESSAGES, pings));
+        assert!(pongs > 0, "pongs went out in between");
+        assert!(cut > 0, "the stream never took less than there was");
+        assert_eq!(socket.outgoing(), 0, "what it took is given back");
     }
 }

@@ -234,13 +234,16 @@ pub fn unreadable(error: &serde_json::Error) -> &'static str {
 
 /// `{"type":"res","id":…,"ok":true,"payload":…}` with the payload already as JSON text.
 pub fn response_ok(id: &str, payload: &str) -> String {
-    let mut text = String::with_capacity(payload.len() + id.len() + 48);
-    text.push_str(r#"{"type":"res","id":"#);
-    push_json_str(&mut text, id);
-    text.push_str(r#","ok":true,"payload":"#);
-    text.push_str(payload);
-    text.push('}');
-    text
+    response_ok_pieces(id, payload).concat()
+}
+
+/// The same in pieces, for whoever puts them together elsewhere: a payload may be long.
+pub fn response_ok_pieces<'a>(id: &str, payload: &'a str) -> [Cow<'a, str>; 3] {
+    let mut head = String::with_capacity(id.len() + 48);
+    head.push_str(r#"{"type":"res","id":"#);
+    push_json_str(&mut head, id);
+    head.push_str(r#","ok":true,"payload":"#);
+    [Cow::Owned(head), Cow::Borrowed(payload), Cow::Borrowed("}")]
 }
 
 /// `{"type":"res","id":…,"ok":false,"error":…}`. The id is any JSON value, because a malformed
@@ -303,14 +306,19 @@ impl EventParts {
 
     /// The frame with a sequence number, or without one for targeted events.
     pub fn frame(&self, seq: Option<u64>) -> String {
-        let mut text = String::with_capacity(self.head.len() + self.tail.len() + 32);
-        text.push_str(&self.head);
-        if let Some(seq) = seq {
-            text.push_str(r#","seq":"#);
-            text.push_str(&seq.to_string());
-        }
-        text.push_str(&self.tail);
-        text
+        self.pieces(seq).concat()
+    }
+
+    /// The same in pieces, for whoever puts them together elsewhere.
+    pub fn pieces(&self, seq: Option<u64>) -> [Cow<'_, str>; 3] {
+        let number = seq.map_or(Cow::Borrowed(""), |seq| {
+            Cow::Owned(format!(r#","seq":{seq}"#))
+        });
+        [
+            Cow::Borrowed(&*self.head),
+            number,
+            Cow::Borrowed(&*self.tail),
+        ]
     }
 }
 

@@ -805,10 +805,10 @@ impl Session {
         carry_through(in_flight);
         // What waits in it is not kept while the peer takes its time.
         drop(outbox);
-        // Before it is gone for the hub, which would end somebody else for what is held here.
+        // Before it counts as one on its way out: somebody else would be ended for what is held here.
         socket.forget_incoming();
+        link.leaves(socket.outgoing());
         let conn_id = &link.principal.conn_id;
-        gateway.hub.leave(conn_id);
         gateway.nodes.went(conn_id);
         if welcome.here.is_tracked() {
             gateway.presence.went(&welcome.here, crate::clock::now_ms());
@@ -827,6 +827,8 @@ impl Session {
         if !socket.has_ended() {
             socket.linger(LINGER).await;
         }
+        // Not before, for the same reason: what it did not take is held until here.
+        gateway.hub.leave(conn_id);
     }
 }
 

@@ -156,7 +156,7 @@ impl Hub {
         Some(link)
     }
 
-    /// Forgets a session.
+    /// Forgets a session. It holds nothing any more.
     pub(crate) fn leave(&self, conn_id: &str) {
         self.lock().links.remove(conn_id);
     }
@@ -179,11 +179,11 @@ impl Hub {
             return;
         }
         let links = || sessions.links.values().map(|member| &member.link);
-        let gone = links().filter(|link| !link.is_live());
+        let gone = links().filter(|link| link.is_going());
         let mut going: usize = gone.map(|link| link.backlog()).sum();
         while self.outgoing.is_full_without(going) {
             let slowest = links()
-                .filter(|link| link.is_live())
+                .filter(|link| !link.is_going())
                 .max_by_key(|link| link.backlog());
             let Some(link) = slowest.filter(|link| link.backlog() > UNCOUNTED_BYTES) else {
                 return;
@@ -200,12 +200,12 @@ impl Hub {
         let guard = self.lock();
         let incoming = |link: &Link| link.incoming();
         let links = || guard.links.values().map(|member| &member.link);
-        let going = links().filter(|link| !link.is_live());
+        let going = links().filter(|link| link.is_going());
         if !of.is_full_without(going.map(|link| incoming(link)).sum()) {
             return;
         }
         let largest = links()
-            .filter(|link| link.is_live() && incoming(link) > 0)
+            .filter(|link| !link.is_going() && incoming(link) > 0)
             .max_by_key(|link| incoming(link));
         if let Some(link) = largest {
             link.cut();
@@ -227,6 +227,7 @@ impl Hub {
         self.lock()
             .links
             .values()
+            .filter(|member| !member.link.is_going())
             .any(|member| member.link.principal.device_id.as_ref() == Some(device))
     }
 
@@ -397,7 +398,7 @@ impl Hub {
         let Some(member) = guard.links.get(conn_id) else {
             return false;
         };
-        if !member.link.is_live() || member.link.ending().is_some() {
+        if member.link.is_going() || member.link.ending().is_some() {
             return false;
         }
         let mut places = Places::for_at_most(1, &self.outgoing);
@@ -431,12 +432,13 @@ impl Hub {
         for member in guard.links.values() {
             let link = &member.link;
             if concerned(&link.principal) {
+                let is_leaving = link.is_leaving();
                 link.cut();
                 link.will_end(ending.clone());
                 if now {
                     link.tell();
                 }
-                cut += 1;
+                cut += usize::from(!is_leaving);
             }
         }
         cut

@@ -624,11 +624,12 @@ impl Socket {
             let Self {
                 mut stream,
                 context,
+                out,
                 counted,
                 ..
             } = self;
             // What it held is not held while the peer takes its time.
-            drop((context, counted));
+            drop((context, out, counted));
             if tokio::io::AsyncWriteExt::shutdown(&mut stream)
                 .await
                 .is_err()

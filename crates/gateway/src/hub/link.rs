@@ -133,6 +133,8 @@ pub(crate) struct Link {
     live: AtomicBool,
     /// Whether it is known how it is to end.
     is_told: AtomicBool,
+    /// Whether its connection is over.
+    is_leaving: AtomicBool,
     /// What is in the outbox, or queued and unflushed, costs this much.
     buffered: AtomicUsize,
     waiting: Mutex<Waiting>,
@@ -214,6 +216,7 @@ impl Link {
             principal,
             live: AtomicBool::new(true),
             is_told: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             buffered: AtomicUsize::new(0),
             waiting: Mutex::default(),
             waiter: AtomicWaker::new(),
@@ -299,9 +302,28 @@ impl Link {
         self.live.store(false, Ordering::Release);
     }
 
+    /// Its connection is over, and its socket holds this much to the end. What it began is carried
+    /// through with the authority that it has.
+    pub(crate) fn leaves(&self, in_socket: usize) {
+        self.is_leaving.store(true, Ordering::Release);
+        self.buffered.store(in_socket, Ordering::Release);
+        self.waits(in_socket);
+        self.holds(0);
+    }
+
     pub(super) fn end(&self, ending: Ending) {
         self.will_end(ending);
         self.tell();
+    }
+
+    /// Whether its connection is over.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether it is over, or about to be: what it holds is about to be given back.
+    pub(super) fn is_going(&self) -> bool {
+        !self.is_live() || self.is_leaving()
     }
 
     /// Says how it is to end, once it is [told](Self::tell). The first reason is the one that is.

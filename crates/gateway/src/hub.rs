@@ -704,6 +704,25 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_ended_for_what_one_on_its_way_out_still_holds() {
+        const MIB: usize = 1 << 20;
+        let hub = Hub::default();
+        let (goes, _outbox) = join(&hub, "goes");
+        let (stays, _kept) = join(&hub, "stays");
+        let held = 2 * OUTGOING_BYTES_MAX + MIB;
+        hub.outgoing().put(held);
+        stays.waits(MIB);
+        goes.leaves(held);
+        hub.end_slowest();
+        assert!(stays.is_live());
+        assert!(goes.is_live(), "what it began is carried through");
+        assert!(!hub.tell("goes", Event::Tick, "{}"), "it hears nothing");
+        hub.leave("goes");
+        hub.end_slowest();
+        assert!(!stays.is_live(), "now it is the one for whom most waits");
+    }
+
+    #[test]
     fn a_backlog_is_bounded_by_its_bytes_and_ends_with_the_true_reason() {
         let hub = Hub::default();
         let (link, mut outbox) = join(&hub, "a");

@@ -27,9 +27,24 @@ pub struct Flow {
     pub took: Histogram,
     /// Finished in all, warm-up and all.
     pub finished: usize,
+    /// Loops that went on side by side.
+    pub loops: usize,
+    /// Finished in the counted time by the loop that finished least.
+    pub least: u64,
 }
 
 impl Flow {
+    /// What the slowest loop finished, of what each would have if all finished as much.
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    pub fn least_share(&self) -> f64 {
+        let fair = self.took.many() as f64 / self.loops.max(1) as f64;
+        if fair > 0.0 {
+            self.least as f64 / fair
+        } else {
+            0.0
+        }
+    }
+
     /// Microseconds from sent to answered.
     pub fn p50_us(&self) -> f64 {
         self.took.quantile_us(0.5)
@@ -67,6 +82,8 @@ impl Span {
 struct Seen {
     finished: usize,
     took: Histogram,
+    loops: usize,
+    least: Option<u64>,
 }
 
 impl Seen {
@@ -80,6 +97,9 @@ impl Seen {
     fn merge(&mut self, other: &Self) {
         self.finished += other.finished;
         self.took.add(&other.took);
+        self.loops += 1;
+        let finished = other.took.many();
+        self.least = Some(self.least.map_or(finished, |least| least.min(finished)));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are small")]
@@ -88,6 +108,8 @@ impl Seen {
             per_second: self.took.many() as f64 / counted_for.as_secs_f64(),
             took: self.took,
             finished: self.finished,
+            loops: self.loops,
+            least: self.least.unwrap_or_default(),
         }
     }
 }

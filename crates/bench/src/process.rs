@@ -193,6 +193,11 @@ impl GatewayHome {
         })
     }
 
+    /// Where its rows are, once it was started.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("clawgate.sqlite")
+    }
+
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("ws://127.0.0.1:{}", self.port)

@@ -4,6 +4,7 @@ mod cli;
 mod cron;
 mod fan_out;
 mod handshake;
+mod history;
 mod idle;
 mod overload;
 mod rpc;
@@ -57,6 +58,8 @@ pub(crate) enum Scenario {
     Cron,
     /// A hundred thousand jobs: one more, a page, lateness, idle time, a start.
     Scale,
+    /// A million messages: pages, lists, searches, a start.
+    History,
     /// A thousand idle connections, and one active one beside them.
     Idle,
     /// An event to the last of 200 and of 5,000 subscribers.
@@ -89,6 +92,7 @@ impl Scenario {
             Self::Config => "config",
             Self::Cron => "cron",
             Self::Scale => "scale",
+            Self::History => "history",
             Self::Idle => "idle",
             Self::FanOut => "fan-out",
             Self::Overload => "overload",
@@ -110,6 +114,7 @@ impl Bench {
             Scenario::Config => rpc::config(self).await,
             Scenario::Cron => cron::measure(self).await,
             Scenario::Scale => scale::measure(self).await,
+            Scenario::History => history::measure(self).await,
             Scenario::Idle => idle::measure(self).await,
             Scenario::FanOut => fan_out::measure(self).await,
             Scenario::Overload => overload::measure(self).await,

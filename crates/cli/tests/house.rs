@@ -12,7 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("agent", &["core"]),
     ("gateway", &["protocol", "core", "store", "agent"]),
     ("client", &["protocol"]),
-    ("bench", &["protocol"]),
+    ("bench", &["protocol", "store"]),
     ("cli", &["gateway", "client", "bench", "protocol"]),
 ];
 /// Crates that no room may import: they exist for tests and measurements.

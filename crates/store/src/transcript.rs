@@ -276,6 +276,40 @@ fn match_words(query: &str) -> String {
     words.join(" ")
 }
 
+/// The words of a text, about as the index parts it.
+fn tokens(text: &str) -> Vec<String> {
+    text.to_lowercase()
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// How well a text fits that has all of the words: better with each time that one of them stands there,
+/// less so with its length. (That of BM25, with a hundred words for the usual length and no word
+/// rarer than another.)
+fn fit(text: &str, wanted: &[String]) -> f64 {
+    let text = text.to_lowercase();
+    let (mut long, mut times) = (0_u32, vec![0_u32; wanted.len()]);
+    for word in text
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
+        long += 1;
+        for (times, wanted) in times.iter_mut().zip(wanted) {
+            *times += u32::from(word == wanted);
+        }
+    }
+    let room = 1.2 * (0.25 + 0.75 * f64::from(long) / 100.0);
+    times
+        .into_iter()
+        // One that is not seen here stands there in another spelling: the index knows letters without
+        // their accents as well.
+        .map(|times| f64::from(times.max(1)))
+        .map(|times| times * 2.2 / (times + room))
+        .sum()
+}
+
 impl Read<'_> {
     /// The conversation that a session has now.
     ///
@@ -466,6 +500,9 @@ impl Read<'_> {
     /// Messages of people and agents in which every word of `query` stands, best first. Of many
     /// matches the newest are ranked.
     ///
+    /// How often a word stands in all messages does not count: the index would have to go through all
+    /// of them to say it, half a million for a word that is in every other one of a million.
+    ///
     /// # Errors
     /// The database's.
     pub fn search_messages(
@@ -479,39 +516,60 @@ impl Read<'_> {
         if words.is_empty() {
             return Ok(Vec::new());
         }
+        let doing = StoreError::doing("searching");
+        let wanted = tokens(&words);
         let keys = serde_json::to_string(keys).expect("a list of texts always prints");
-        self.db
+        let mut hits: Vec<(i64, Hit)> = self
+            .db
             .prepare_cached(
-                "SELECT s.session_key, t.session_id, e.entry_id, e.role, e.at_ms, found.snippet,
-                     found.score
-                 FROM (SELECT rowid AS seq, snippet(transcript_search, 0, '', '', '…', 24) AS snippet,
-                           -bm25(transcript_search) AS score
-                       FROM transcript_search WHERE transcript_search MATCH ?1
-                       ORDER BY rowid DESC LIMIT ?5) found
+                "SELECT s.session_key, t.session_id, e.entry_id, e.role, e.at_ms, e.seq, e.text
+                 FROM (SELECT rowid AS seq FROM transcript_search
+                       WHERE transcript_search MATCH ?1 ORDER BY rowid DESC LIMIT ?4) found
                  JOIN transcript_entries e ON e.seq = found.seq
                  JOIN transcripts t ON t.transcript = e.transcript AND t.live = 1
                      AND e.line > t.cut_lines
                  JOIN sessions s ON s.session_id = t.session_id AND s.agent_id = t.agent_id
                      AND s.is_run = 0
                  WHERE (?2 IS NULL OR t.agent_id = ?2)
-                     AND (?3 = '[]' OR s.session_key IN (SELECT value FROM json_each(?3)))
-                 ORDER BY found.score DESC, e.seq DESC LIMIT ?4",
+                     AND (?3 = '[]' OR s.session_key IN (SELECT value FROM json_each(?3)))",
             )
             .and_then(|mut s| {
-                s.query_map((words, agent_id, keys, limit, RANKED_MAX), |row| {
-                    Ok(Hit {
+                s.query_map((&words, agent_id, keys, RANKED_MAX), |row| {
+                    let text = row.get_ref(6)?.as_str_or_null()?.unwrap_or_default();
+                    let hit = Hit {
                         session_key: row.get(0)?,
                         session_id: row.get(1)?,
                         entry_id: row.get(2)?,
                         role: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
                         at_ms: row.get(4)?,
-                        snippet: row.get(5)?,
-                        score: row.get(6)?,
-                    })
+                        snippet: String::new(),
+                        score: fit(text, &wanted),
+                    };
+                    Ok((row.get(5)?, hit))
                 })?
                 .collect()
             })
-            .map_err(StoreError::doing("searching"))
+            .map_err(&doing)?;
+        hits.sort_by(|(seq, hit), (other_seq, other)| {
+            other.score.total_cmp(&hit.score).then(other_seq.cmp(seq))
+        });
+        hits.truncate(usize::try_from(limit).unwrap_or_default());
+        // The place is looked for in what is shown only: it takes longer than all the rest.
+        let mut place = self
+            .db
+            .prepare_cached(
+                "SELECT snippet(transcript_search, 0, '', '', '…', 24) FROM transcript_search
+                 WHERE transcript_search MATCH ?1 AND rowid = ?2",
+            )
+            .map_err(&doing)?;
+        hits.into_iter()
+            .map(|(seq, hit)| {
+                let snippet = place
+                    .query_row((&words, seq), |row| row.get(0))
+                    .map_err(&doing)?;
+                Ok(Hit { snippet, ..hit })
+            })
+            .collect()
     }
 }
 

@@ -208,6 +208,44 @@ fn a_page_of_a_long_conversation_reads_no_more_than_it_shows() {
 }
 
 #[test]
+fn a_search_puts_first_what_says_the_words_most_in_the_least_text() {
+    let place = Place::new();
+    let store = place.open();
+    write(&store, |tx| {
+        let mut of = begun(tx, "a")?;
+        let long = format!("tea {}", "and so on ".repeat(60));
+        for (id, text) in [
+            ("long", long.as_str()),
+            ("twice", "Tea with milk, or tea without."),
+            ("other", "coffee"),
+            ("older", "a cup of tea"),
+            ("newer", "a cup of tea"),
+            ("accent", "un thé, s'il vous plaît"),
+        ] {
+            tx.append(&mut of, &said(id, "user", 1, text))?;
+        }
+        Ok(())
+    });
+    let ids = |query: &'static str, limit| {
+        let hits = read(&store, move |db| {
+            db.search_messages(query, None, &[], limit)
+        });
+        assert!(hits.iter().all(|hit| hit.score > 0.0), "{hits:?}");
+        let ids = hits.into_iter().map(|hit| (hit.entry_id, hit.snippet));
+        ids.collect::<Vec<_>>()
+    };
+    let found: Vec<String> = ids("TEA", 10).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(found, ["twice", "newer", "older", "long"]);
+    let best = (
+        "twice".to_owned(),
+        "Tea with milk, or tea without.".to_owned(),
+    );
+    assert_eq!(ids("tea", 1), [best]);
+    let unaccented = ("accent".to_owned(), "un thé, s'il vous plaît".to_owned());
+    assert_eq!(ids("the plait", 5), [unaccented]);
+}
+
+#[test]
 fn a_list_is_walked_by_an_index_and_never_sorted() {
     let place = Place::new();
     let store = place.open();

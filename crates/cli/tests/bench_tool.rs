@@ -10,14 +10,80 @@
 #[path = "support/terminal.rs"]
 mod terminal;
 
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
 use clawgate_testkit::{TOKEN, TestGateway, gateway};
 use serde_json::{Value, json};
 use terminal::{Done, Terminal};
 
 fn bench(terminal: &Terminal, gateway: &TestGateway, words: &[&str]) -> Done {
-    let url = format!("ws://{}", gateway.address());
+    bench_at(terminal, gateway.address(), words)
+}
+
+fn bench_at(terminal: &Terminal, address: SocketAddr, words: &[&str]) -> Done {
+    let url = format!("ws://{address}");
     let target = ["--url", &url, "--token", TOKEN, "--runs", "1", "--json"];
     terminal.run(&[&["bench"], words, &target].concat())
+}
+
+/// The same gateway as one that speaks no more than wire 3, as the original does: of each connection the
+/// first message is told to ask for that.
+fn on_wire_3(gateway: &TestGateway) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (here, there) = (listener.local_addr().unwrap(), gateway.address());
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(there).unwrap());
+            for stream in [&client, &server] {
+                stream.set_nodelay(true).unwrap();
+            }
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Write);
+            });
+            thread::spawn(move || {
+                // Who only looks whether somebody is there sends nothing.
+                let _ = to_wire_3(client, server);
+            });
+        }
+    });
+    here
+}
+
+fn to_wire_3(mut client: TcpStream, mut server: TcpStream) -> io::Result<()> {
+    let mut upgrade = Vec::new();
+    while !upgrade.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte)?;
+        upgrade.push(byte[0]);
+    }
+    server.write_all(&upgrade)?;
+    let mut header = [0; 8];
+    client.read_exact(&mut header)?;
+    assert_eq!(header[1], 0x80 | 126, "a connect is longer than 125 bytes");
+    let mask = &header[4..];
+    let masked = |bytes: &[u8]| -> Vec<u8> {
+        let mask = mask.iter().cycle();
+        bytes
+            .iter()
+            .zip(mask)
+            .map(|(byte, mask)| byte ^ mask)
+            .collect()
+    };
+    let mut connect = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]]))];
+    client.read_exact(&mut connect)?;
+    let text = String::from_utf8(masked(&connect)).unwrap();
+    let older = text.replace(r#""maxProtocol":4"#, r#""maxProtocol":3"#);
+    assert_ne!(older, text, "it asks for the newest");
+    server.write_all(&header)?;
+    server.write_all(&masked(older.as_bytes()))?;
+    io::copy(&mut client, &mut server)?;
+    server.shutdown(Shutdown::Write)
 }
 
 /// Every row has a figure and a floor, both above nothing, and their ratio.
@@ -144,6 +210,37 @@ fn jobs_that_were_due_are_gone_and_their_lateness_is_told() {
     let told = &report["rows"][1];
     assert_eq!(told["latency"]["count"], 10, "{report:#}");
     assert!(told["ratio"].as_f64().unwrap() > 0.0, "{report:#}");
+    assert_eq!(jobs(&gateway), Vec::<Value>::new());
+}
+
+#[test]
+fn every_kind_of_load_measures_a_gateway_of_wire_3() {
+    let gateway = gateway!();
+    let address = on_wire_3(&gateway);
+    let terminal = Terminal::new();
+    for words in [
+        &["connect", "--in-flight", "2", "--duration", "300ms"][..],
+        &[
+            "rpc",
+            "--clients",
+            "2",
+            "--in-flight",
+            "4",
+            "--duration",
+            "300ms",
+        ],
+        &["idle", "--connections", "20", "--duration", "300ms"],
+        &["fanout", "--subscribers", "10", "--duration", "300ms"],
+        &["cron-load", "--clients", "2", "--duration", "300ms"],
+        &["cron-late", "--jobs", "5"],
+        &["soak", "--duration", "900ms"],
+    ] {
+        let report = bench_at(&terminal, address, words).exits(0).json();
+        assert_eq!(report["gateway"]["protocol"], 3, "{report:#}");
+        let rows = report["rows"].as_array().unwrap();
+        let measured = |row: &Value| row["subject"]["median"].is_f64();
+        assert!(!rows.is_empty() && rows.iter().all(measured), "{report:#}");
+    }
     assert_eq!(jobs(&gateway), Vec::<Value>::new());
 }
 

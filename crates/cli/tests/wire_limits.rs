@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clawgate_testkit::{Call, Client, Close, Connect, Frame, Opcode, TOKEN, Upgrade, gateway};
+use clawgate_testkit::{
+    Call, Client, Close, Connect, Frame, Home, Opcode, TOKEN, Upgrade, gateway, token_config,
+};
 use serde_json::json;
 
 #[test]
@@ -204,5 +206,27 @@ fn the_thirty_first_control_write_of_a_minute_waits_unless_it_is_made_on_this_ma
             let call = free.try_call("cron.remove", &params);
             assert!(!limited(&call), "{n}: {call:?}");
         }
+    }
+}
+
+#[test]
+fn a_low_limit_of_descriptors_is_raised_to_what_the_system_allows() {
+    clawgate_testkit::raise_descriptor_limit();
+    let place = tempfile::tempdir().unwrap();
+    let limited = place.path().join("limited");
+    // Written by another process: nothing of this one holds it open while it is to be run.
+    let script = format!(
+        "#!/bin/sh\nulimit -S -n 64\nexec {} \"$@\"\n",
+        assert_cmd::cargo::cargo_bin!("clawgate").display()
+    );
+    let write = r#"printf %s "$1" > "$0" && chmod 700 "$0""#;
+    let written = std::process::Command::new("sh")
+        .args(["-c", write, limited.to_str().unwrap(), &script])
+        .status();
+    assert!(written.unwrap().success());
+    let gateway = Home::new(limited.to_str().unwrap(), Some(&token_config())).start();
+    let mut owners: Vec<Client> = (0..200).map(|_| gateway.owner(4)).collect();
+    for owner in &mut owners {
+        owner.call("health", &json!({}));
     }
 }

@@ -1,6 +1,8 @@
 //! Transcripts: entries appended in order, with the totals kept beside them, so that a page, a
 //! preview or a title costs the same at ten messages and at a hundred thousand.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension as _, Row, named_params};
 
 use crate::{Read, StoreError, Tx, usage};
@@ -554,22 +556,28 @@ impl Read<'_> {
             other.score.total_cmp(&hit.score).then(other_seq.cmp(seq))
         });
         hits.truncate(usize::try_from(limit).unwrap_or_default());
-        // The place is looked for in what is shown only: it takes longer than all the rest.
-        let mut place = self
+        // The place is looked for in what is shown only: it takes longer than all the rest. One walk
+        // over the matches from the oldest of those on is less than a search for each of them.
+        let seqs: Vec<i64> = hits.iter().map(|(seq, _)| *seq).collect();
+        let shown = serde_json::to_string(&seqs).expect("a list of numbers always prints");
+        let mut places: HashMap<i64, String> = self
             .db
             .prepare_cached(
-                "SELECT snippet(transcript_search, 0, '', '', '…', 24) FROM transcript_search
-                 WHERE transcript_search MATCH ?1 AND rowid = ?2",
+                "SELECT rowid, snippet(transcript_search, 0, '', '', '…', 24) FROM transcript_search
+                 WHERE transcript_search MATCH ?1 AND rowid >= ?2
+                     AND +rowid IN (SELECT value FROM json_each(?3))",
             )
-            .map_err(&doing)?;
-        hits.into_iter()
-            .map(|(seq, hit)| {
-                let snippet = place
-                    .query_row((&words, seq), |row| row.get(0))
-                    .map_err(&doing)?;
-                Ok(Hit { snippet, ..hit })
+            .and_then(|mut s| {
+                let from = seqs.iter().min();
+                s.query_map((&words, from, shown), |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
             })
-            .collect()
+            .map_err(&doing)?;
+        let placed = |(seq, hit): (i64, Hit)| Hit {
+            snippet: places.remove(&seq).unwrap_or_default(),
+            ..hit
+        };
+        Ok(hits.into_iter().map(placed).collect())
     }
 }
 

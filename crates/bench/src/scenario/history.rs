@@ -244,19 +244,21 @@ async fn write(
 
 /// A message of a person or an answer, about 200 characters either.
 fn message(number: u32, at_ms: i64, word: &str) -> NewEntry {
-    let mut text = String::new();
     // A walk through some thousands of words that is the same each time.
     let mut seed = number.wrapping_mul(2_654_435_761).wrapping_add(1);
-    for _ in 0..24 {
-        seed ^= seed << 13;
-        seed ^= seed >> 17;
-        seed ^= seed << 5;
-        text.push_str(&format!("word{} ", seed % 4_096));
-    }
-    let is_user = number % 2 == 0;
+    let mut words: Vec<String> = (0..24)
+        .map(|_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 17;
+            seed ^= seed << 5;
+            format!("word{}", seed % 4_096)
+        })
+        .collect();
+    let is_user = number.is_multiple_of(2);
     if is_user {
-        text.push_str(word);
+        words.push(word.to_owned());
     }
+    let text = words.join(" ");
     let content = json!([{"type": "text", "text": text}]);
     let message = if is_user {
         json!({"role": "user", "content": content, "timestamp": at_ms})

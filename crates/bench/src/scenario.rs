@@ -60,7 +60,7 @@ pub(crate) enum Scenario {
     Scale,
     /// A million messages: pages, lists, searches, a start.
     History,
-    /// A thousand idle connections, and one active one beside them.
+    /// A thousand idle connections and ten thousand, one active one beside them; a thousand active ones.
     Idle,
     /// An event to the last of 200 and of 5,000 subscribers.
     FanOut,

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -62,23 +62,12 @@ type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 type Act = Box<dyn FnOnce(&Connection) -> (bool, Done) + Send>;
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
-/// What the writer's thread is sent.
-enum Job {
-    Act(Act),
-    /// An act is about to come.
-    Soon,
-}
-
-/// How long the writer's thread stays awake for an act that is about to come. Making a job takes 50 to
-/// 100 microseconds; waking a thread that sleeps takes about as long.
-const SOON: Duration = Duration::from_micros(150);
-
 /// The open database. Cheap to clone; the file closes with the last clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     // Channels that grow with what waits: one of the standard library takes the room of its bound at
     // once, about 100 KB here, and that for a queue that is nearly always empty.
-    writer: mpsc::Sender<Job>,
+    writer: mpsc::Sender<Act>,
     reader: mpsc::Sender<Look>,
     /// Commits so far, counted before anybody is told of one.
     commits: Arc<AtomicU64>,
@@ -87,8 +76,6 @@ pub struct Store {
     path: PathBuf,
     /// Set before the threads are told to finish what waits and to take nothing more.
     closing: Arc<AtomicBool>,
-    /// Whether the writer's thread has a processor to be awake on while another one works.
-    wakes_early: bool,
     threads: Arc<Threads>,
 }
 
@@ -111,7 +98,7 @@ impl Store {
         read.pragma_update(None, "query_only", true)
             .map_err(StoreError::doing("opening the reader"))?;
 
-        let (writer, acts) = mpsc::channel::<Job>(QUEUE_MAX);
+        let (writer, acts) = mpsc::channel::<Act>(QUEUE_MAX);
         let (reader, mut looks) = mpsc::channel::<Look>(QUEUE_MAX);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -157,7 +144,6 @@ impl Store {
             fault,
             path: path.to_owned(),
             closing,
-            wakes_early: std::thread::available_parallelism().is_ok_and(|many| many.get() > 1),
             threads: Arc::new(Threads(std::sync::Mutex::new(handles))),
         })
     }
@@ -169,7 +155,7 @@ impl Store {
         // Each wakes up for one thing more, and sees it. One that is gone needs no waking.
         let _ = self
             .writer
-            .blocking_send(Job::Act(Box::new(|_| (false, Box::new(|_| ())))));
+            .blocking_send(Box::new(|_| (false, Box::new(|_| ()))));
         let _ = self.reader.blocking_send(Box::new(|_| ()));
         self.threads.join();
     }
@@ -194,15 +180,6 @@ impl Store {
     /// The same, for whoever wants to know when it changes.
     pub fn faults(&self) -> watch::Receiver<Option<Fault>> {
         self.fault.subscribe()
-    }
-
-    /// Says that an act is about to come, so that the writer's thread wakes up while it is made. Nothing
-    /// follows from it if none comes.
-    pub fn expect_write(&self) {
-        if self.wakes_early {
-            // Where the queue is full it is awake.
-            let _ = self.writer.try_send(Job::Soon);
-        }
     }
 
     /// Runs an act in a transaction. The answer comes after the commit; an act that returns an
@@ -254,7 +231,7 @@ impl Store {
             (keep, done)
         });
         self.writer
-            .send(Job::Act(act))
+            .send(act)
             .await
             .map_err(|_| E::from(StoreError::Closed))?;
         answered.await.unwrap_or_else(|_| {
@@ -450,53 +427,24 @@ fn wrote(known: &watch::Sender<Option<Fault>>) {
 
 fn write_loop(
     mut db: Connection,
-    mut jobs: mpsc::Receiver<Job>,
+    mut acts: mpsc::Receiver<Act>,
     commits: &AtomicU64,
     fault: &watch::Sender<Option<Fault>>,
     closing: &AtomicBool,
 ) {
-    let mut came = Vec::new();
-    while jobs.blocking_recv_many(&mut came, GROUP_MAX) > 0 {
-        let mut group = acts_of(&mut came);
-        if group.is_empty() {
-            await_act(&mut jobs, &mut came);
-            group = acts_of(&mut came);
-        }
+    let mut group = Vec::new();
+    while acts.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+        let group = std::mem::take(&mut group);
         // Whoever waits for one that is dropped is told of the fault.
-        if !group.is_empty() && !fault.borrow().is_some_and(Fault::ends_writing) {
+        if !fault.borrow().is_some_and(Fault::ends_writing) {
             commit_group(&mut db, group, commits, fault);
         }
         if closing.load(Ordering::Acquire) {
-            jobs.close();
+            acts.close();
         }
     }
     // A clean stop leaves one file.
     let _ = db.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));
-}
-
-fn acts_of(came: &mut Vec<Job>) -> Vec<Act> {
-    came.drain(..)
-        .filter_map(|job| match job {
-            Job::Act(act) => Some(act),
-            Job::Soon => None,
-        })
-        .collect()
-}
-
-/// Stays awake for a moment, and takes the act that was expected, with those behind it.
-fn await_act(jobs: &mut mpsc::Receiver<Job>, came: &mut Vec<Job>) {
-    let until = Instant::now() + SOON;
-    while came.is_empty() && Instant::now() < until {
-        // Whoever makes it may need this very processor.
-        std::thread::yield_now();
-        while came.len() < GROUP_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            if let Job::Act(_) = job {
-                came.push(job);
-            }
-        }
-    }
 }
 
 fn commit_group(

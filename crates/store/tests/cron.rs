@@ -568,26 +568,6 @@ fn a_commit_is_counted_before_anybody_is_told_of_it() {
 }
 
 #[test]
-fn a_write_that_is_expected_and_comes_or_does_not_is_the_only_one() {
-    let place = Place::new();
-    let store = place.open();
-    for number in 0..50 {
-        let before = store.commits();
-        store.expect_write();
-        add(&store, named(every("a"), "a", number));
-        assert_eq!(store.commits(), before + 1, "expecting commits nothing");
-    }
-    for _ in 0..100_000 {
-        store.expect_write();
-    }
-    add(&store, named(every("b"), "b", 1));
-    assert!(job(&store, "b").is_some(), "it waits for none of them");
-    store.expect_write();
-    store.close();
-    assert!(job(&place.open(), "b").is_some());
-}
-
-#[test]
 fn more_acts_than_may_wait_at_once_are_all_done() {
     let place = Place::new();
     let store = place.open();

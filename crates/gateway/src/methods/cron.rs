@@ -177,9 +177,6 @@ pub(crate) fn add(call: &Call<'_>) -> Answer {
         call.parse::<job::AddParams>(params)
     });
     let gateway = Arc::clone(call.gateway);
-    if params.is_ok() {
-        gateway.store.expect_write();
-    }
     later(params, move |params| async move {
         let id = JobId::new(uuid::Uuid::new_v4().to_string());
         let house = House::of(&gateway);

@@ -4,7 +4,9 @@ use std::hint::black_box;
 
 use clawgate_protocol::{
     Dialect, ErrorCode, ErrorShape,
-    frame::{DecodeError, EventParts, StateVersion, decode_request, response_error, response_ok},
+    frame::{
+        DecodeError, EventParts, StateVersion, decode_request, response_error, response_ok_pieces,
+    },
 };
 use serde_json::{Value, json};
 
@@ -72,8 +74,13 @@ pub(crate) const WRITE_AN_ANSWER: Path = Path {
     rounds: 2_000,
     prepare: || {
         let payload = payload();
+        let mut out = Vec::new();
         Box::new(move || {
-            black_box(response_ok(black_box(ID), black_box(&payload)));
+            out.clear();
+            for piece in response_ok_pieces(black_box(ID), black_box(&payload)) {
+                out.extend_from_slice(piece.as_bytes());
+            }
+            black_box(&out);
         })
     },
 };
@@ -92,7 +99,7 @@ pub(crate) const WRITE_AN_ERROR: Path = Path {
     },
 };
 
-/// Encoded once, and completed for each of 100 receivers.
+/// Encoded once, and completed for each of 100 receivers that count it differently.
 pub(crate) const WRITE_AN_EVENT: Path = Path {
     name: "write-an-event-to-100",
     rounds: 100,
@@ -103,10 +110,15 @@ pub(crate) const WRITE_AN_EVENT: Path = Path {
             presence: 17,
             health: 4,
         };
+        let mut out = Vec::new();
         Box::new(move || {
             let event = EventParts::new("cron", black_box(&payload), Some(version));
             for seq in 1_000..1_100 {
-                black_box(event.frame(Some(seq)));
+                out.clear();
+                for piece in event.pieces(Some(seq)) {
+                    out.extend_from_slice(piece.as_bytes());
+                }
+                black_box(&out);
             }
         })
     },

@@ -4,7 +4,7 @@
 //! path is one pass; only a frame that it refuses is looked at again, slowly, to say
 //! exactly what is wrong with it in the words of the caller's dialect.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -234,16 +234,25 @@ pub fn unreadable(error: &serde_json::Error) -> &'static str {
 
 /// `{"type":"res","id":…,"ok":true,"payload":…}` with the payload already as JSON text.
 pub fn response_ok(id: &str, payload: &str) -> String {
-    response_ok_pieces(id, payload).concat()
+    let mut text = response_ok_head(id, payload.len() + 1);
+    text.push_str(payload);
+    text.push('}');
+    text
 }
 
 /// The same in pieces, for whoever puts them together elsewhere: a payload may be long.
 pub fn response_ok_pieces<'a>(id: &str, payload: &'a str) -> [Cow<'a, str>; 3] {
-    let mut head = String::with_capacity(id.len() + 48);
+    let head = response_ok_head(id, 0);
+    [Cow::Owned(head), Cow::Borrowed(payload), Cow::Borrowed("}")]
+}
+
+/// Everything up to the payload, with room for what follows.
+fn response_ok_head(id: &str, room: usize) -> String {
+    let mut head = String::with_capacity(room + id.len() + 47);
     head.push_str(r#"{"type":"res","id":"#);
     push_json_str(&mut head, id);
     head.push_str(r#","ok":true,"payload":"#);
-    [Cow::Owned(head), Cow::Borrowed(payload), Cow::Borrowed("}")]
+    head
 }
 
 /// `{"type":"res","id":…,"ok":false,"error":…}`. The id is any JSON value, because a malformed
@@ -306,19 +315,30 @@ impl EventParts {
 
     /// The frame with a sequence number, or without one for targeted events.
     pub fn frame(&self, seq: Option<u64>) -> String {
-        self.pieces(seq).concat()
+        let mut text = String::with_capacity(self.head.len() + self.tail.len() + 32);
+        text.push_str(&self.head);
+        push_seq(&mut text, seq);
+        text.push_str(&self.tail);
+        text
     }
 
     /// The same in pieces, for whoever puts them together elsewhere.
     pub fn pieces(&self, seq: Option<u64>) -> [Cow<'_, str>; 3] {
-        let number = seq.map_or(Cow::Borrowed(""), |seq| {
-            Cow::Owned(format!(r#","seq":{seq}"#))
-        });
+        // As long as the longest number.
+        let mut number = String::with_capacity(seq.map_or(0, |_| 27));
+        push_seq(&mut number, seq);
+        let number = Cow::Owned(number);
         [
             Cow::Borrowed(&*self.head),
             number,
             Cow::Borrowed(&*self.tail),
         ]
+    }
+}
+
+fn push_seq(text: &mut String, seq: Option<u64>) {
+    if let Some(seq) = seq {
+        write!(text, r#","seq":{seq}"#).expect("writing to memory does not fail");
     }
 }
 
